@@ -1,0 +1,306 @@
+"""The vocabulary of agent graphs: frozen, validated definitions that the loader makes and the gate follows.
+
+Everything here is a value: equal content means equal objects. Whole-graph faults are found by `checks`.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal, InvalidOperation
+from enum import Enum
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from headgate_graphs.ids import END, is_name, is_tenant_id
+from headgate_graphs.units import format_duration, parse_duration
+
+API_VERSION = "headgate/v1"
+DEFAULT_TENANT = "default"
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(f"{text[:64]!a} is not a name: 1-128 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def _tenant(text: str) -> str:
+    if not is_tenant_id(text):
+        raise ValueError(
+            f"{text[:64]!a} is not a tenant id: 3-40 lower-case letters, digits and inner hyphens"
+        )
+    return text
+
+
+def _nano_usd(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError("an amount in USD is a number, such as 0.50")
+    try:
+        nano = Decimal(str(value)) * 1_000_000_000
+    except InvalidOperation:
+        raise ValueError(f"{value!a} is not an amount in USD, such as 0.50") from None
+    if not nano.is_finite() or nano < 0 or nano > 2**62 or nano != int(nano):
+        raise ValueError(f"{value!a} USD is not between 0 and 4e9 with at most 9 decimals")
+    return int(nano)
+
+
+def _usd_text(nano: int) -> str:
+    return format(Decimal(nano) / 1_000_000_000, "f")
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""1-128 of [A-Za-z0-9._-]."""
+Tenant = Annotated[str, AfterValidator(_tenant)]
+"""A tenant id."""
+DurationMs = Annotated[
+    int, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+]
+"""Milliseconds, written as "500ms", "30s", "5m", "1h30m", "7d" or a bare number of seconds."""
+NanoUsd = Annotated[int, BeforeValidator(_nano_usd), PlainSerializer(_usd_text, return_type=str)]
+"""Money in nano-USD, written in USD such as 0.50."""
+
+
+class Definition(BaseModel):
+    """Parent of every definition: immutable, no unknown keys, written and read by the YAML names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class NodeKind(Enum):
+    """Whether a node works (TASK) or decides (PLAN)."""
+
+    TASK = "task"
+    PLAN = "plan"
+
+
+class EdgeKind(Enum):
+    """How a result travels; the wire's EdgeType in words."""
+
+    NORMAL = "normal"
+    PARALLEL = "parallel"
+    JOIN = "join"
+    FINAL = "final"
+
+
+class NodeLimits(Definition):
+    """What one execution of a node may use; reserved as a hold before it is dispatched."""
+
+    tokens_used: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    """Tokens, input and output together; none means nothing is reserved."""
+    cost_nano_usd: NanoUsd | None = Field(default=None, alias="cost_usd")
+    """Money; none means nothing is reserved."""
+
+
+class NodeConfiguration(Definition):
+    """What tasks and plans have in common."""
+
+    timeout_ms: DurationMs = Field(default=300_000, alias="timeout")
+    """How long one run of the handler may take (default 5m)."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """Tries after the first one fails (default 2)."""
+    backoff_ms: DurationMs = Field(default=500, alias="backoff")
+    """Wait before the first retry; doubles with each, with jitter derived from the execution id (default 500ms)."""
+    max_backoff_ms: DurationMs = Field(default=60_000, alias="max_backoff")
+    """Longest wait between two tries (default 1m)."""
+    queue: Name | None = None
+    """Named queue whose workers serve this node; none for the default queue."""
+    limits: NodeLimits = NodeLimits()
+    """What one execution may use."""
+    leased: bool | None = None
+    """Whether a run is announced and leased; none decides by limits and timeout (DESIGN: plain or leased)."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Static JSON parameters for the handler; an input's keys win over them."""
+
+
+class TaskConfiguration(NodeConfiguration):
+    """How a Task is run."""
+
+    effects: Literal["none", "external"] = "none"
+    """Whether the handler changes things outside; a fork then uses the recorded result."""
+
+
+class JoinConfiguration(Definition):
+    """When a plan that is fed by JOIN edges goes on."""
+
+    strategy: Literal["all"] = "all"
+    """Every branch that was sent out in this visit must arrive."""
+
+
+class RoutingRule(Definition):
+    """One line of a `rules` plan: when the condition holds, go to these tasks."""
+
+    when: str
+    """CEL over result, success, metadata, upstream, lifetime, node, iteration."""
+    next: tuple[Name, ...]
+    """Targets among the plan's outgoing edges, or `end`."""
+    priority: int = 0
+    """Higher is asked first; equal ones in document order."""
+
+
+class PlanConfiguration(NodeConfiguration):
+    """How a Plan is run."""
+
+    rules: tuple[RoutingRule, ...] = ()
+    """For plans of type `rules`: asked by priority, the first that holds decides."""
+    default_next: tuple[Name, ...] = Field(default=(), alias="default")
+    """For plans of type `rules`: where to go when no rule holds."""
+    join: JoinConfiguration = JoinConfiguration()
+    """How JOIN edges into this plan are gathered."""
+
+
+class GraphNode(Definition):
+    """A node: an id that is unique in its graph and the type of the handler that serves it."""
+
+    id: Name
+    type: Name
+    description: str = ""
+
+
+class Task(GraphNode):
+    """A node that works."""
+
+    config: TaskConfiguration = TaskConfiguration()
+
+    @property
+    def kind(self) -> NodeKind:
+        """TASK."""
+        return NodeKind.TASK
+
+
+class Plan(GraphNode):
+    """A node that decides what comes next."""
+
+    config: PlanConfiguration = PlanConfiguration()
+
+    @property
+    def kind(self) -> NodeKind:
+        """PLAN."""
+        return NodeKind.PLAN
+
+
+class EdgeConfiguration(Definition):
+    """When an edge is taken."""
+
+    when: str | None = None
+    """CEL over result, success, metadata, upstream, lifetime, node, iteration; none always holds.
+
+    A failed result takes an edge without a condition too: the plan behind it decides what to do.
+    """
+    priority: int = 0
+    """Higher is asked first; equal ones in document order."""
+
+
+class Edge(Definition):
+    """A way from one node to another, or to `end`."""
+
+    source: Name = Field(alias="from")
+    target: Name = Field(alias="to")
+    type: EdgeKind = EdgeKind.NORMAL
+    config: EdgeConfiguration = EdgeConfiguration()
+
+
+class GraphLimits(Definition):
+    """Safe defaults that are neither zero nor infinite."""
+
+    max_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """Visits of one lifetime to one node (default 100); one more aborts the lifetime."""
+    max_fan_out: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Next tasks that one plan may name (default 64); more is a failed result FANOUT."""
+    deadline_ms: DurationMs = Field(default=86_400_000, alias="deadline")
+    """How long a lifetime may last in log time (default 1d); then it is aborted."""
+
+
+class GraphMetadata(Definition):
+    """Names a graph version."""
+
+    id: Name
+    version: Annotated[str, Field(pattern=r"^\d{1,9}\.\d{1,9}\.\d{1,9}$")]
+    """Semantic version MAJOR.MINOR.PATCH."""
+    tenant_id: Tenant = DEFAULT_TENANT
+    """Who owns the graph."""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class AgentGraph(Definition):
+    """An immutable, versioned definition: tasks, plans and the edges between them."""
+
+    api_version: Literal["headgate/v1"] = Field(default="headgate/v1", alias="apiVersion")
+    kind: Literal["AgentGraph"] = "AgentGraph"
+    metadata: GraphMetadata
+    entry: Name
+    """Node where a lifetime begins; it receives the start input."""
+    limits: GraphLimits = GraphLimits()
+    tasks: tuple[Task, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    edges: tuple[Edge, ...] = ()
+
+    @property
+    def tenant_id(self) -> str:
+        """Who owns the graph."""
+        return self.metadata.tenant_id
+
+    @cached_property
+    def nodes(self) -> dict[str, Task | Plan]:
+        """Every node by id, tasks first, in document order."""
+        return {node.id: node for node in (*self.tasks, *self.plans)}
+
+    @cached_property
+    def outgoing(self) -> dict[str, tuple[Edge, ...]]:
+        """Edges out of each node, highest priority first, then document order."""
+        out: dict[str, list[Edge]] = {node_id: [] for node_id in self.nodes}
+        for edge in self.edges:
+            out.setdefault(edge.source, []).append(edge)
+        return {k: tuple(sorted(v, key=lambda e: -e.config.priority)) for k, v in out.items()}
+
+    def for_tenant(self, tenant: str) -> AgentGraph:
+        """Return the same graph owned by `tenant`."""
+        return self.model_copy(
+            update={"metadata": self.metadata.model_copy(update={"tenant_id": _tenant(tenant)})}
+        )
+
+    def canonical_json(self) -> str:
+        """Return the one JSON text of this graph: sorted keys, no blanks; equal graphs, equal text."""
+        return json.dumps(
+            self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            | {"apiVersion": self.api_version, "kind": self.kind},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+
+
+class AgentLifetime(Definition):
+    """One run of a graph for a tenant, as a client asks for it and reads it back."""
+
+    tenant_id: Tenant
+    lifetime_id: Name
+    graph_id: Name
+    graph_version: str = ""
+    status: Literal["running", "paused", "completed", "failed", "aborted", "rejected"] = "running"
+    reason: str = ""
+
+
+__all__ = [
+    "API_VERSION",
+    "END",
+    "AgentGraph",
+    "AgentLifetime",
+    "Edge",
+    "EdgeConfiguration",
+    "EdgeKind",
+    "GraphLimits",
+    "GraphMetadata",
+    "GraphNode",
+    "JoinConfiguration",
+    "NodeConfiguration",
+    "NodeKind",
+    "NodeLimits",
+    "Plan",
+    "PlanConfiguration",
+    "RoutingRule",
+    "Task",
+    "TaskConfiguration",
+]
