@@ -1,24 +1,36 @@
 """The one error tree of Headgate; every loop reads `disposition` and nobody decides by a string.
 
-    HeadgateError
-    ├── UserError            CRASH           wrong input at the command line, in YAML or in settings (exit code 2)
-    │   ├── GraphInvalid                     a graph with faults, all of them at once
-    │   └── PolicyInvalid                    a policy that does not load
-    ├── BadRecord            DEAD_LETTER     one record that cannot be acted on
-    ├── HandlerFailed        FAIL_EXECUTION  user code failed
-    │   └── NonRetryable                     ... and a retry cannot help
-    ├── BlobUnavailable      RETRY           the blob store did not answer
-    ├── BlobMissing          FAIL_EXECUTION  a reference that resolves to nothing
-    ├── BlobIntegrity        FAIL_EXECUTION  bytes that are not what the reference says
-    ├── LogUnavailable       RETRY           the broker did not answer in time
-    ├── DeliveryFailed       CRASH           an append was refused or its fate is unknown
-    ├── PartitionLost        ABANDON         somebody else owns the partition now
-    └── LogTruncated         CRASH           the log has lost records that are still needed
+HeadgateError
+├── UserError            CRASH           wrong input at the command line, in YAML or settings (exit code 2)
+│   ├── GraphInvalid                     a graph with faults, all of them at once
+│   └── PolicyInvalid                    a policy that does not load
+├── BadRecord            DEAD_LETTER     one record that cannot be acted on
+├── HandlerFailed        FAIL_EXECUTION  user code failed
+│   └── NonRetryable                     ... and a retry cannot help
+├── BlobUnavailable      RETRY           the blob store did not answer
+├── BlobMissing          FAIL_EXECUTION  a reference that resolves to nothing
+├── BlobIntegrity        FAIL_EXECUTION  bytes that are not what the reference says
+├── LogUnavailable       RETRY           the broker did not answer in time
+├── DeliveryFailed       CRASH           an append was refused or its fate is unknown
+├── PartitionLost        ABANDON         somebody else owns the partition now
+└── LogTruncated         CRASH           the log has lost records that are still needed
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from typing import Self
+
+_SHOWN_FAULTS = 20
+"""How many faults the one line of a message names; `faults` always holds all."""
+
+
+def _in_one_line(where: str, faults: Sequence[str]) -> str:
+    if len(faults) == 1:
+        return faults[0] if faults[0].startswith(where) else f"{where}: {faults[0]}"
+    more = f"; and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
+    return f"{where}: {len(faults)} faults: " + "; ".join(faults[:_SHOWN_FAULTS]) + more
 
 
 class Disposition(enum.Enum):
@@ -47,14 +59,28 @@ class HeadgateError(Exception):
 class UserError(HeadgateError):
     """The user got something wrong: one line that says what, where and what to do."""
 
+    faults: Sequence[str] = ()
+    """One line for each fault of a document, in document order; empty when the error is about one thing."""
+
+    @classmethod
+    def from_faults(cls, where: str, faults: Sequence[str]) -> Self:
+        """Return the error for a document called `where` that has these faults (at least one)."""
+        made = cls(_in_one_line(where, faults))
+        made.faults = tuple(faults)
+        return made
+
 
 class GraphInvalid(UserError):
     """A graph with faults; `faults` holds one line for each, in document order."""
 
-    def __init__(self, where: str, faults: list[str]) -> None:
-        self.faults = list(faults)
-        noun = "fault" if len(faults) == 1 else "faults"
-        super().__init__(f"{where}: {len(faults)} {noun}: " + "; ".join(faults))
+    def __init__(self, where: str, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(_in_one_line(where, faults))
+
+    @classmethod
+    def from_faults(cls, where: str, faults: Sequence[str]) -> Self:
+        """Return the error for a graph called `where` that has these faults (at least one)."""
+        return cls(where, faults)
 
 
 class PolicyInvalid(UserError):

@@ -96,12 +96,12 @@ class NodeLimits(Definition):
 class NodeConfiguration(Definition):
     """What tasks and plans have in common."""
 
-    timeout_ms: DurationMs = Field(default=300_000, alias="timeout")
-    """How long one run of the handler may take (default 5m)."""
+    timeout_ms: DurationMs | None = Field(default=None, alias="timeout")
+    """How long one run of the handler, or the wait for a person, may take; none is 5m, and 1d for `human`."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
     """Tries after the first one fails (default 2)."""
     backoff_ms: DurationMs = Field(default=500, alias="backoff")
-    """Wait before the first retry; doubles with each, with jitter derived from the execution id (default 500ms)."""
+    """Wait before the first retry; doubles with each; jitter comes from the execution id (default 500ms)."""
     max_backoff_ms: DurationMs = Field(default=60_000, alias="max_backoff")
     """Longest wait between two tries (default 1m)."""
     queue: Name | None = None
@@ -245,7 +245,8 @@ class AgentGraph(Definition):
     @cached_property
     def nodes(self) -> dict[str, Task | Plan]:
         """Every node by id, tasks first, in document order."""
-        return {node.id: node for node in (*self.tasks, *self.plans)}
+        nodes: tuple[Task | Plan, ...] = (*self.tasks, *self.plans)
+        return {node.id: node for node in nodes}
 
     @cached_property
     def outgoing(self) -> dict[str, tuple[Edge, ...]]:
