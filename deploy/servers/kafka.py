@@ -1,0 +1,104 @@
+"""Apache Kafka 4.3, one node in KRaft mode, from jars that Maven copies; needs Java 17."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+import socket
+import string
+import struct
+import subprocess
+import uuid
+from pathlib import Path
+
+from deploy.servers.cache import ServerUnavailable, made_once, run_with_progress, say
+from deploy.servers.processes import Running, free_port, recorded, start
+
+FILES = Path(__file__).parent.parent / "kafka"
+"""pom.xml and the template of server.properties."""
+HOW = "set HEADGATE_TEST_KAFKA=host:port, or install Java 17 and Maven, or start Docker"
+
+
+def prepare() -> Path:
+    """Return the folder of Kafka's jars, copied by Maven the first time (44 MB)."""
+    pom = (FILES / "pom.xml").read_bytes()
+    name = f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
+    return made_once(name, "Kafka's jars", _copy_jars)
+
+
+def _copy_jars(folder: Path) -> None:
+    if not shutil.which("mvn"):
+        raise ServerUnavailable(f"Kafka's jars need Maven, and there is no mvn: {HOW}")
+    argv = [
+        "mvn",
+        "-B",
+        "-f",
+        str(FILES / "pom.xml"),
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={folder}",
+    ]
+    run_with_progress(argv, "copying Kafka's jars with Maven", log=folder / "maven.log", timeout_s=900)
+
+
+def java() -> str:
+    """Return the java program, 17 or newer; ServerUnavailable otherwise."""
+    program = shutil.which("java")
+    if not program:
+        raise ServerUnavailable(f"Kafka needs Java 17, and there is no java: {HOW}")
+    shown = subprocess.run(
+        [program, "-version"], capture_output=True, text=True, timeout=30, check=False
+    ).stderr
+    found = re.search(r'version "(\d+)', shown)
+    if not found or int(found.group(1)) < 17:
+        raise ServerUnavailable(f"Kafka needs Java 17, this one is {shown.splitlines()[:1]}: {HOW}")
+    return program
+
+
+def run(home: Path, port: int = 0) -> Running:
+    """Start a broker whose data, settings and log live in `home`, or return the one that already runs there.
+
+    Port 0 takes a free one. The data of an earlier broker in `home` are kept.
+    """
+    home = home.resolve()
+    if (running := recorded(home)) is not None:
+        return running
+    program = java()
+    classpath = f"{prepare()}/*"
+    home.mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    settings = home / "server.properties"
+    template = string.Template((FILES / "server.properties").read_text())
+    settings.write_text(template.substitute(port=port, controller_port=free_port(), data=home / "data"))
+    if not (home / "data" / "meta.properties").exists():
+        _format(program, classpath, settings)
+    say(f"starting Kafka on 127.0.0.1:{port}")
+    return start(
+        [program, "-Xmx1g", "-Dlog4j2.level=WARN", "-cp", classpath, "kafka.Kafka", str(settings)],
+        home=home,
+        address=f"127.0.0.1:{port}",
+        ready=lambda: answers(port),
+    )
+
+
+def _format(program: str, classpath: str, settings: Path) -> None:
+    cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+    argv = [program, "-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone"]
+    done = subprocess.run(
+        [*argv, "-t", cluster, "-c", str(settings)], capture_output=True, text=True, timeout=120, check=False
+    )
+    if done.returncode != 0:
+        raise ServerUnavailable(f"Kafka could not format {settings.parent}: {done.stdout}{done.stderr}")
+
+
+def answers(port: int) -> bool:
+    """Tell whether a broker answers an ApiVersions request; an open port alone is not yet a broker."""
+    request = struct.pack(">hhih", 18, 0, 1, -1)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.settimeout(2)
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            return len(connection.recv(4)) == 4
+    except OSError:
+        return False

@@ -1,0 +1,95 @@
+"""Fixtures of every test: real servers, names that no other test has, an environment that is empty of Headgate."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+from deploy.servers.cache import ServerUnavailable
+
+from tests import real_servers
+from tests.real_servers import S3Server
+
+KEPT = ("HEADGATE_TEST_", "HEADGATE_CACHE")
+"""What may be said to the tests from outside; any other HEADGATE_ variable would change what is tested."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Clear the environment; the controller of a run (or its only process) makes the folder of its servers."""
+    for name in list(os.environ):
+        if name.startswith("HEADGATE_") and not name.startswith(KEPT):
+            del os.environ[name]
+    os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+    if not hasattr(config, "workerinput"):
+        real_servers.begin_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what this run started."""
+    if not hasattr(config, "workerinput"):
+        real_servers.end_run()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the servers that its fixtures need, so that `-m "not kafka"` leaves it out."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        for fixture, mark in (("kafka_bootstrap", "kafka"), ("minio", "minio")):
+            if fixture in names:
+                item.add_marker(mark)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the servers' programs before the first test, whose timeout must not count the minutes that takes."""
+    if session.config.option.collectonly:
+        return
+    for mark, prepare in (("kafka", real_servers.prepare_kafka), ("minio", real_servers.prepare_minio)):
+        if any(item.get_closest_marker(mark) for item in session.items):
+            with contextlib.suppress(ServerUnavailable):  # the fixture says it
+                prepare()
+
+
+def _unavailable(what: str, error: Exception) -> NoReturn:
+    reason = f"no {what}: {error}"
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(f"{reason} (in CI this is a failure)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap() -> Iterator[str]:
+    """host:port of a real Kafka broker, one for the whole run."""
+    with contextlib.ExitStack() as stack:
+        try:
+            address = stack.enter_context(real_servers.kafka_address())
+        except ServerUnavailable as error:
+            _unavailable("Kafka", error)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def minio() -> Iterator[S3Server]:
+    """A real S3-compatible store, one for the whole run; `minio.bucket()` makes a new bucket."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(real_servers.s3_server())
+        except ServerUnavailable as error:
+            _unavailable("MinIO", error)
+        yield server
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A prefix of topic and group names that no other test has."""
+    return f"hg-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant id that no other test has."""
+    return f"tenant-{uuid.uuid4().hex[:12]}"
