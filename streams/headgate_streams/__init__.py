@@ -1,0 +1,1 @@
+"""How records travel: the log port and its adapters, topics, codec, offsets, blobs."""

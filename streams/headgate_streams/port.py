@@ -84,14 +84,14 @@ class LogProducer(Protocol):
         """Serve delivery reports; return how many were served."""
 
     def flush(self, timeout_s: float = 30.0) -> None:
-        """Return when every queued record is durable (acks=all) and reported; raises LogUnavailable on timeout."""
+        """Return when all that is queued is durable (acks=all) and reported; LogUnavailable on timeout."""
 
     def close(self) -> None:
         """Flush, then release everything."""
 
 
 OnAssign = Callable[[Sequence[TopicPartition]], Mapping[TopicPartition, int]]
-"""Called with newly assigned partitions; returns start offsets for those it wants to choose (may be empty)."""
+"""Called with newly assigned partitions; returns start offsets for those it wants to choose, if any."""
 OnRevoke = Callable[[Sequence[TopicPartition]], None]
 """Called before partitions are given up; commits in it still count. Called for lost ones too."""
 
@@ -149,8 +149,10 @@ class Log(Protocol):
         """Return a new producer."""
 
     def consumer(self, group: str) -> LogConsumer:
-        """Return a new member of `group`. A partition without a committed offset and without a start
-        offset from `on_assign` is read from its beginning.
+        """Return a new member of `group`.
+
+        A partition without a committed offset and without a start offset from `on_assign` is read from its
+        beginning.
         """
 
     def reader(self) -> LogReader:

@@ -1,0 +1,233 @@
+"""Turns messages into record values and headers, and back, refusing what is not what it says.
+
+Used by every loop. A record says its type, schema version and tenant in headers, so that it is refused before it is
+parsed; the tenant in key, header and message must be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from headgate_graphs.errors import BadRecord
+from headgate_graphs.ids import EVERY_TENANT, is_tenant_id, tenant_id
+from headgate_protos.v1.common_pb2 import ExecutionHeaders, Source
+from headgate_protos.v1.control_pb2 import ExecutionEvent
+from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
+from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
+from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
+from headgate_streams.port import Headers, LogRecord
+
+M = TypeVar("M", bound=Message)
+
+TYPE: Final = "hg-type"
+SCHEMA: Final = "hg-schema"
+TENANT: Final = "hg-tenant"
+SCHEMA_VERSION: Final = b"1.0"
+"""MAJOR.MINOR: another major is refused, a newer minor's unknown fields are kept."""
+MAX_HEADERS: Final = 32
+MAX_VALUE_BYTES: Final = 2 * 1_048_576
+"""Twice the default record limit: what is longer was not written by us."""
+LETTER_VALUE_BYTES: Final = 65_536
+LETTER_KEY_BYTES: Final = 1_024
+
+_EVERY_TENANT_KINDS: Final = frozenset({"tick", "logic_version", "policy_set"})
+_KEYED_BY_EXECUTION: Final = frozenset({TaskInput, PlanInput})
+
+
+def encode(message: Message, tenant: str) -> tuple[bytes, Headers]:
+    """Return the value and the headers of a record that carries `message` for `tenant`."""
+    return message.SerializeToString(), _headers(type(message), tenant)
+
+
+@lru_cache(maxsize=65_536)
+def _headers(kind: type[Message], tenant: str) -> Headers:
+    return ((TYPE, kind.DESCRIPTOR.name.encode()), (SCHEMA, SCHEMA_VERSION), (TENANT, tenant.encode()))
+
+
+def decode(record: LogRecord, expected: type[M]) -> M:
+    """Return the message of `record`, checked against its headers and key.
+
+    Raises:
+        BadRecord: EMPTY, SIZE, HEADERS, HEADER_MISSING, TYPE_MISMATCH, VERSION, BAD_TENANT_ID, DECODE,
+            TENANT_SPOOF or ENUM; the record goes to dead-letters.
+    """
+    value = record.value
+    if not value:
+        raise BadRecord("EMPTY", "the record has no value")
+    if len(value) > MAX_VALUE_BYTES:
+        raise BadRecord("SIZE", f"the value has {len(value)} bytes, the most is {MAX_VALUE_BYTES}")
+    kind, schema, raw_tenant = _said(record.headers)
+    if kind != _wire_name(expected):
+        raise BadRecord("TYPE_MISMATCH", f"not a {expected.DESCRIPTOR.name}: the header says {kind[:64]!a}")
+    if schema != SCHEMA_VERSION:
+        _check_schema(schema)
+    tenant = _tenant_text(raw_tenant)
+    try:
+        message = expected.FromString(value)
+    except (DecodeError, ValueError) as error:
+        raise BadRecord("DECODE", f"not a {expected.DESCRIPTOR.name}: {str(error)[:120]!a}") from None
+    if expected not in _KEYED_BY_EXECUTION:
+        _check_key(record.key, raw_tenant)
+    _check_message(message, tenant)
+    return message
+
+
+def _said(headers: Headers) -> tuple[bytes, bytes, bytes]:
+    """Return type, schema and tenant as the headers say them."""
+    if len(headers) > MAX_HEADERS:
+        raise BadRecord("HEADERS", f"{len(headers)} headers, the most is {MAX_HEADERS}")
+    if len(headers) == 3:
+        (first, kind), (second, schema), (third, tenant) = headers
+        if first == TYPE and second == SCHEMA and third == TENANT and kind and schema and tenant:
+            return kind, schema, tenant
+    found: dict[str, bytes] = {}
+    for name, value in headers:
+        if name in found:
+            raise BadRecord("HEADERS", f"header {name[:64]!a} is there twice")
+        found[name] = value
+    for name in (TYPE, SCHEMA, TENANT):
+        if not found.get(name):
+            raise BadRecord("HEADER_MISSING", f"there is no header {name}")
+    return found[TYPE], found[SCHEMA], found[TENANT]
+
+
+@lru_cache(maxsize=64)
+def _wire_name(kind: type[Message]) -> bytes:
+    return kind.DESCRIPTOR.name.encode()
+
+
+def _check_schema(schema: bytes) -> None:
+    if schema.partition(b".")[0] != SCHEMA_VERSION.partition(b".")[0]:
+        raise BadRecord("VERSION", f"schema {schema[:32]!a} is not of major {SCHEMA_VERSION[:1].decode()}")
+
+
+@lru_cache(maxsize=65_536)
+def _tenant_text(raw: bytes) -> str:
+    """Return the tenant of a header; an error is raised anew each time, as lru_cache keeps results only."""
+    if raw == b"*":
+        return EVERY_TENANT
+    return tenant_id(raw[:128].decode("ascii", "backslashreplace"))
+
+
+def _check_key(key: bytes | None, tenant: bytes) -> None:
+    if key != tenant and not (key and key.startswith(tenant + b"/")):
+        raise BadRecord("TENANT_SPOOF", f"the header says {tenant!a}, the key {(key or b'')[:128]!a}")
+
+
+def _check_message(message: Any, tenant: str) -> None:
+    said = getattr(message, "tenant_id", None)
+    if said is not None and said != tenant:
+        raise BadRecord("TENANT_SPOOF", f"the header says {tenant!a}, the message {said[:64]!a}")
+    check = _CHECKS.get(type(message))
+    if check is not None:
+        check(message, tenant)
+    elif tenant == EVERY_TENANT:
+        raise BadRecord("BAD_TENANT_ID", f"a {type(message).__name__} cannot be every tenant's")
+
+
+def _only_one_tenant(kind: str, tenant: str) -> None:
+    if tenant == EVERY_TENANT:
+        raise BadRecord("BAD_TENANT_ID", f"{kind} cannot be every tenant's")
+
+
+def _check_envelope(envelope: ExecutionEnvelope, tenant: str) -> None:
+    kind = envelope.WhichOneof("payload")
+    if kind is None:
+        raise BadRecord("DECODE", "an ExecutionEnvelope without a payload that is known here")
+    if tenant == EVERY_TENANT and kind not in _EVERY_TENANT_KINDS:
+        raise BadRecord("BAD_TENANT_ID", f"{kind} cannot be every tenant's")
+    if kind == "task_execution":
+        _check_execution(envelope.task_execution, tenant)
+    elif kind == "plan_execution":
+        _check_execution(envelope.plan_execution, tenant)
+    elif kind == "command":
+        command = envelope.command
+        if command.WhichOneof("command") == "complete":
+            _check_enum("outcome", command.complete.outcome, 3)
+
+
+def _check_execution(execution: TaskExecution | PlanExecution, tenant: str) -> None:
+    if execution.tenant_id != tenant:
+        raise BadRecord(
+            "TENANT_SPOOF", f"the envelope says {tenant!a}, the execution {execution.tenant_id[:64]!a}"
+        )
+    _check_execution_headers(execution.headers)
+
+
+def _check_input(message: TaskInput | PlanInput, tenant: str) -> None:
+    _only_one_tenant(type(message).__name__, tenant)
+    _check_execution_headers(message.headers)
+
+
+def _check_event(event: ExecutionEvent, tenant: str) -> None:
+    _only_one_tenant("an ExecutionEvent", tenant)
+    _check_enum("type", event.type, 4)
+
+
+def _check_view(view: LifetimeView, tenant: str) -> None:
+    _only_one_tenant("a LifetimeView", tenant)
+    _check_enum("status", view.status, 6)
+
+
+def _check_letter(_letter: DeadLetter, _tenant: str) -> None:
+    """Nothing more: a letter may be about what has no valid tenant, and is then everybody's."""
+
+
+def _check_execution_headers(headers: ExecutionHeaders) -> None:
+    if not 0 < headers.status <= 6:
+        raise BadRecord("ENUM", f"status {headers.status} is not an ExecutionStatus")
+    if not 0 < headers.node_kind <= 2:
+        raise BadRecord("ENUM", f"node_kind {headers.node_kind} is not a NodeKind")
+
+
+def _check_enum(field: str, number: int, highest: int) -> None:
+    if not 0 < number <= highest:
+        raise BadRecord("ENUM", f"{field} {number} is unspecified or unknown")
+
+
+_CHECKS: Final[dict[type[Message], Callable[[Any, str], None]]] = {
+    ExecutionEnvelope: _check_envelope,
+    TaskInput: _check_input,
+    PlanInput: _check_input,
+    ExecutionEvent: _check_event,
+    LifetimeView: _check_view,
+    DeadLetter: _check_letter,
+}
+
+
+def dead_letter(record: LogRecord, error: BadRecord, source: Source | None = None) -> DeadLetter:
+    """Return the letter about `record`: its bytes (capped), its coordinates and why; text is escaped.
+
+    `tenant_id` is the header's, else the key's, when valid; else "*", for whoever runs the installation. A
+    record on which the tenants disagree is "*" too: its bytes may belong to another tenant than it says.
+    """
+    value = record.value or b""
+    letter = DeadLetter(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=(record.key or b"")[:LETTER_KEY_BYTES],
+        value=value[:LETTER_VALUE_BYTES],
+        value_size_bytes=len(value),
+        reason=error.reason,
+        detail=ascii(error.detail[:512])[1:-1],
+        tenant_id=_letter_tenant(record, error),
+        source=source,
+    )
+    letter.appended_at.FromMilliseconds(max(record.timestamp_ms, 0))
+    return letter
+
+
+def _letter_tenant(record: LogRecord, error: BadRecord) -> str:
+    if error.reason == "TENANT_SPOOF":
+        return EVERY_TENANT
+    said = [value for name, value in record.headers[:MAX_HEADERS] if name == TENANT]
+    for raw in (*said, (record.key or b"").partition(b"/")[0]):
+        text = raw[:128].decode("ascii", "replace")
+        if is_tenant_id(text):
+            return text
+    return EVERY_TENANT

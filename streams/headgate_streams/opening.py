@@ -1,0 +1,59 @@
+"""Opens the log and the blob store that the settings name. Called once by each process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from headgate_graphs.errors import UserError
+from headgate_streams.blobs import BlobStore, FileBlobStore, MemoryBlobStore
+from headgate_streams.port import Log
+from headgate_streams.settings import StreamSettings
+
+
+def open_log(settings: StreamSettings) -> Log:
+    """Return the Kafka log when a broker is named, else the embedded one; the caller closes it.
+
+    Raises:
+        LogUnavailable: The embedded log's file cannot be opened. Kafka is asked at its first use.
+    """
+    if settings.kafka is not None:
+        # Loading the Kafka client costs a tenth of a second, which an embedded run need not pay.
+        from headgate_streams.kafka_log import KafkaLog
+
+        options = {"message.max.bytes": str(settings.max_record_bytes), **settings.kafka_options}
+        return KafkaLog(settings.kafka, options)
+    from headgate_streams.local_log import LocalLog
+
+    path = ":memory:" if settings.in_memory else settings.local / "log.sqlite3"
+    return LocalLog(path, max_record_bytes=settings.max_record_bytes)
+
+
+def open_blob_store(settings: StreamSettings) -> BlobStore:
+    """Return the blob store; two calls with the same settings reach the same blobs, except in memory.
+
+    Raises:
+        UserError: `blob_url` is neither `file:///dir` nor `s3://bucket/prefix`.
+    """
+    if settings.blob_url is None:
+        return MemoryBlobStore() if settings.in_memory else FileBlobStore(settings.local / "blobs")
+    url = urlsplit(settings.blob_url)
+    if url.scheme == "file" and not url.netloc and url.path:
+        return FileBlobStore(Path(unquote(url.path)))
+    if url.scheme == "s3" and url.netloc:
+        return _open_s3(settings, url.netloc, url.path.strip("/"))
+    raise UserError(f"blob_url: {settings.blob_url!a} is neither file:///dir nor s3://bucket/prefix")
+
+
+def _open_s3(settings: StreamSettings, bucket: str, prefix: str) -> BlobStore:
+    from headgate_streams.s3_blobs import S3BlobStore
+
+    secret = settings.s3_secret_access_key
+    return S3BlobStore(
+        bucket,
+        prefix,
+        endpoint_url=settings.s3_endpoint_url,
+        access_key_id=settings.s3_access_key_id,
+        secret_access_key=secret.get_secret_value() if secret is not None else None,
+        region=settings.s3_region,
+    )

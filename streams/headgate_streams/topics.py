@@ -1,0 +1,95 @@
+"""Names, partitioning and configuration of topics; nothing else builds or parses a topic name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from headgate_graphs.errors import UserError
+from headgate_graphs.ids import is_name
+from headgate_streams.port import TopicDescription
+
+_DAY_MS: Final = 86_400_000
+_APPEND_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
+"""Time is the log's: no client's clock may reach a decision."""
+
+
+def _deleted_after(days: int) -> Mapping[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(days * _DAY_MS), **_APPEND_TIME}
+
+
+_COMPACTED: Final[Mapping[str, str]] = {"cleanup.policy": "compact", **_APPEND_TIME}
+_LOG: Final = _deleted_after(365)
+"""Every decision is recomputed from the log, so it is kept long; it must outlive the oldest checkpoint."""
+_WORK: Final = _deleted_after(30)
+_LETTERS: Final = _deleted_after(90)
+
+
+class Topics:
+    """The topics of one installation."""
+
+    def __init__(self, prefix: str = "headgate") -> None:
+        self.prefix = prefix
+        self.executions = f"{prefix}.executions"
+        """The log: ExecutionEnvelope, keyed by tenant."""
+        self.control_events = f"{prefix}.control-events"
+        """Verdicts: ExecutionEvent, keyed by tenant."""
+        self.lifetimes = f"{prefix}.lifetimes"
+        """Compacted LifetimeViews, keyed tenant/lifetime and tenant/lifetime/end."""
+        self.checkpoints = f"{prefix}.checkpoints"
+        """Compacted pointers to the gate's checkpoints; one partition."""
+        self.dead_letters = f"{prefix}.dead-letters"
+        """DeadLetter, keyed by tenant."""
+
+    def task_inputs(self, queue: str = "") -> str:
+        """Return the topic of TaskInputs of a named queue, or of the default one."""
+        return self._inputs("task-inputs", queue)
+
+    def plan_inputs(self, queue: str = "") -> str:
+        """Return the topic of PlanInputs of a named queue, or of the default one."""
+        return self._inputs("plan-inputs", queue)
+
+    def _inputs(self, kind: str, queue: str) -> str:
+        if not queue:
+            return f"{self.prefix}.{kind}"
+        if not is_name(queue):
+            raise UserError(f"{queue[:64]!a} is not a queue name: 1-128 letters, digits, '.', '_' or '-'")
+        return f"{self.prefix}.{kind}.{queue}"
+
+    def descriptions(self, partitions: int, queues: Iterable[str] = ()) -> list[TopicDescription]:
+        """Return every topic with its partitions and configuration, those of `queues` among them."""
+        inputs = [make(queue) for queue in ("", *queues) for make in (self.task_inputs, self.plan_inputs)]
+        return [
+            TopicDescription(self.executions, partitions, _LOG),
+            *(TopicDescription(name, partitions, _WORK) for name in dict.fromkeys(inputs)),
+            TopicDescription(self.control_events, partitions, _WORK),
+            TopicDescription(self.lifetimes, partitions, _COMPACTED),
+            TopicDescription(self.checkpoints, 1, _COMPACTED),
+            TopicDescription(self.dead_letters, partitions, _LETTERS),
+        ]
+
+
+def partition_for(key: str | bytes, partitions: int) -> int:
+    """Return the partition of `key` as Java's partitioner chooses it: murmur2, made positive, modulo."""
+    return _hash(key if isinstance(key, bytes) else key.encode()) % partitions
+
+
+@lru_cache(maxsize=65_536)
+def _hash(key: bytes) -> int:
+    return murmur2(key) & 0x7FFFFFFF
+
+
+def murmur2(key: bytes) -> int:
+    """Return the 32-bit murmur2 hash with Kafka's seed, unsigned."""
+    mask, m = 0xFFFFFFFF, 0x5BD1E995
+    h = 0x9747B28C ^ len(key)
+    whole = len(key) & ~3
+    for i in range(0, whole, 4):
+        k = int.from_bytes(key[i : i + 4], "little") * m & mask
+        k = (k ^ k >> 24) * m & mask
+        h = h * m & mask ^ k
+    if whole < len(key):
+        h = (h ^ int.from_bytes(key[whole:], "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return h ^ h >> 15
