@@ -1,4 +1,4 @@
-"""Fixtures of every test: real servers, names that no other test has, an environment that is empty of Headgate."""
+"""Fixtures of every test: real servers, names that no other test has, an environment without Headgate."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
-from deploy.servers.cache import ServerUnavailable
 
+from deploy.servers.cache import ServerUnavailable
 from tests import real_servers
 from tests.real_servers import S3Server
 
@@ -19,7 +19,7 @@ KEPT = ("HEADGATE_TEST_", "HEADGATE_CACHE")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Clear the environment; the controller of a run (or its only process) makes the folder of its servers."""
+    """Clear the environment; the controller of a run (or its only process) makes its servers' folder."""
     for name in list(os.environ):
         if name.startswith("HEADGATE_") and not name.startswith(KEPT):
             del os.environ[name]
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Make the servers' programs before the first test, whose timeout must not count the minutes that takes."""
+    """Make the servers' programs before the first test, whose timeout must not count those minutes."""
     if session.config.option.collectonly:
         return
     for mark, prepare in (("kafka", real_servers.prepare_kafka), ("minio", real_servers.prepare_minio)):

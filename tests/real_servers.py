@@ -1,8 +1,8 @@
-"""Where a test gets a real Kafka and a real MinIO: an endpoint from the environment, a local process, or Docker.
+"""Where a test gets a real Kafka and a real MinIO: an endpoint from the environment, a process, or Docker.
 
-A test run starts each server once. Its controller process makes the run's folder; whichever test process needs
-a server first starts it there under a lock, the others find it by its `server.json`, and the controller stops
-everything at the end. A run that was killed is cleaned up by the next one.
+A test run starts each server once. Its controller process makes the run's folder; whichever test process
+needs a server first starts it there under a lock, the others find it by its `server.json`, and the controller
+stops everything at the end. A run that was killed is cleaned up by the next one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
 from deploy.servers import kafka, minio
 from deploy.servers.cache import ServerUnavailable, locked
 from deploy.servers.processes import command_line, free_port, recorded, stop
@@ -60,9 +61,9 @@ class S3Server:
 
 
 def begin_run() -> None:
-    """Make this run's folder and name it to the processes that it starts; stop what killed runs left behind."""
+    """Make this run's folder and name it to the processes it starts; stop what killed runs left behind."""
     for left in RUNS.glob("*"):
-        if not _is_python(int(left.name)):
+        if not _is_a_run(left.name):
             _stop_all(left)
     folder = RUNS / str(os.getpid())
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,9 +75,8 @@ def end_run() -> None:
     _stop_all(Path(os.environ.pop(RUN_VARIABLE)))
 
 
-def _is_python(pid: int) -> bool:
-    words = command_line(pid)
-    return "py" in words
+def _is_a_run(name: str) -> bool:
+    return name.isdecimal() and "py" in command_line(int(name))
 
 
 def _stop_all(folder: Path) -> None:
@@ -89,7 +89,6 @@ def _stop_all(folder: Path) -> None:
 def prepare_kafka() -> None:
     """Copy Kafka's jars when a local broker will be needed; raises ServerUnavailable."""
     if not os.environ.get("HEADGATE_TEST_KAFKA"):
-        kafka.java()
         kafka.prepare()
 
 

@@ -16,7 +16,7 @@ HOME = Path(__file__).parents[2] / ".build"
 
 def prepare() -> None:
     """Make what can be made here; one line for each thing that cannot."""
-    for make in (lambda: (kafka.java(), kafka.prepare()), minio.prepare):
+    for make in (kafka.prepare, minio.prepare):
         try:
             make()
         except ServerUnavailable as error:
@@ -37,9 +37,8 @@ def s3_up(port: int) -> None:
         running = minio.run(HOME / "minio", port)
     print(f"MinIO runs on {running.address} (process {running.pid}, log {running.home}/server.log)")
     print(f"export HEADGATE_S3_ENDPOINT_URL=http://{running.address}")
-    print(
-        f"export HEADGATE_S3_ACCESS_KEY_ID={minio.ACCESS_KEY} HEADGATE_S3_SECRET_ACCESS_KEY={minio.SECRET_KEY}"
-    )
+    print(f"export HEADGATE_S3_ACCESS_KEY_ID={minio.ACCESS_KEY}")
+    print(f"export HEADGATE_S3_SECRET_ACCESS_KEY={minio.SECRET_KEY}")
 
 
 def down(name: str) -> None:

@@ -21,7 +21,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 @dataclass(frozen=True)
 class Running:
-    """One server that was started; written as `<home>/server.json` so that any process can find and stop it."""
+    """One server that was started; kept as `<home>/server.json` so that any process can find and stop it."""
 
     pid: int
     address: str
