@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from deploy.servers import kafka, minio
@@ -57,7 +58,7 @@ def main() -> int:
     parser.add_argument("command", choices=["prepare", "kafka-up", "kafka-down", "s3-up", "s3-down"])
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
     chosen = parser.parse_args()
-    commands = {
+    commands: dict[str, Callable[[], None]] = {
         "prepare": prepare,
         "kafka-up": lambda: kafka_up(chosen.port),
         "kafka-down": lambda: down("kafka"),

@@ -53,7 +53,7 @@ def locked(path: Path, what: str, timeout_s: float = 1200.0) -> Iterator[None]:
 
 
 def made_once(name: str, what: str, make: Callable[[Path], None]) -> Path:
-    """Return the cache folder `name`; when missing, `make` fills a scratch folder that then takes its place."""
+    """Return the cache folder `name`; when missing, `make` fills a scratch folder that becomes it."""
     ready = cache_dir() / name
     if ready.exists():
         return ready

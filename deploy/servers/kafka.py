@@ -22,7 +22,7 @@ HOW = "set HEADGATE_TEST_KAFKA=host:port, or install Java 17 and Maven, or start
 
 
 def prepare() -> Path:
-    """Return the folder of Kafka's jars, copied by Maven the first time (44 MB); there must be a java, too."""
+    """Return the folder of Kafka's jars, copied by Maven the first time (44 MB); refuses without Java."""
     java()
     pom = (FILES / "pom.xml").read_bytes()
     name = f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
