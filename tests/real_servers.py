@@ -25,8 +25,8 @@ from deploy.servers import kafka, minio
 from deploy.servers.cache import ServerUnavailable, locked
 from deploy.servers.processes import command_line, free_port, recorded, stop
 
-KAFKA_IMAGE = "docker.io/apache/kafka:4.3.0"
-MINIO_IMAGE = "docker.io/minio/minio:RELEASE.2025-09-07T16-13-09Z"
+KAFKA_IMAGE = "apache/kafka:4.3.0"
+MINIO_IMAGE = "minio/minio:RELEASE.2025-09-07T16-13-09Z"
 RUNS = Path(tempfile.gettempdir()) / f"headgate-tests-{os.getuid()}"
 RUN_VARIABLE = "HEADGATE_TEST_RUN"
 

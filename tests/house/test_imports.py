@@ -13,10 +13,10 @@ import pytest
 from tests.house.tree import PACKAGES, ROOT, product_modules
 
 DOORS = {
-    "confluent_kafka": "streams/headgate_streams/kafka_",
-    "boto3": "streams/headgate_streams/s3_",
-    "botocore": "streams/headgate_streams/s3_",
-    "sqlite3": "streams/headgate_streams/local_",
+    "confluent_kafka": "streams/headgate_streams/kafka",
+    "boto3": "streams/headgate_streams/s3",
+    "botocore": "streams/headgate_streams/s3",
+    "sqlite3": "streams/headgate_streams/local",
     "cel_expr_python": "graphs/headgate_graphs/conditions",
     "openai": "workers/headgate_workers/",
     "genai_prices": "workers/headgate_workers/",
