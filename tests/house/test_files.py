@@ -20,9 +20,10 @@ HOSTS = [
     "artifact" + "ory",
 ]
 MACHINE_PATHS = re.compile(r"(?<![\w.}/$-])/(?:work|root|home|Users)/\w")
-WORDS_TO_AVOID = set(
-    ["util", "utils", "helper", "helpers", "common", "core", "base", "misc", "data", "info", "impl"]
-)
+VAGUE_NAMES = {
+    *("util", "utils", "helper", "helpers", "common", "core"),
+    *("base", "misc", "data", "info", "impl"),
+}
 
 
 def readable_files() -> dict[str, str]:
@@ -75,5 +76,5 @@ def _normal(requirement: str) -> str:
 
 
 def test_module_names_say_what_lives_there() -> None:
-    vague = [path.relative_to(ROOT).as_posix() for path in product_modules() if path.stem in WORDS_TO_AVOID]
+    vague = [path.relative_to(ROOT).as_posix() for path in product_modules() if path.stem in VAGUE_NAMES]
     assert vague == []
