@@ -1,0 +1,251 @@
+"""The pure verbs of progress: given a graph and a result, where the lifetime goes next. Called by the fold.
+
+A *fork* is a node that sends its result over PARALLEL edges. Each visit of a fork gives its branches a
+frame (fork node, its execution id, the branch, all branches of the visit), and whatever follows in a
+branch carries that frame on. A join belongs to the innermost fork whose branches feed it, so a join's
+visit is the fork's execution id: it fires once per visit, in loops too, whatever the order of arrival.
+A frame of a fork replaces an older one of the same fork, so a lineage is never longer than the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from headgate_graphs.conditions import EDGE_ENVIRONMENT, Condition, ConditionFailed
+from headgate_graphs.ids import END
+from headgate_graphs.model import AgentGraph, Edge, EdgeKind, Plan, Task
+
+
+class Fork(NamedTuple):
+    """One frame of a lineage: which branch of which visit of which fork a token is in."""
+
+    node_id: str
+    execution_id: str
+    branch: str
+    branches: tuple[str, ...]
+
+
+Lineage = tuple[Fork, ...]
+"""Frames from the outermost fork to the innermost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Go to `target` now, with this lineage."""
+
+    target: str
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
+class JoinArrival:
+    """A result has reached a join; it is held until all `expected` branches of `visit` have arrived."""
+
+    plan_id: str
+    visit: str
+    """Execution id of the fork this join belongs to."""
+    branch: str
+    expected: tuple[str, ...]
+    """Branches of this visit that can reach the join, in dispatch order; never empty."""
+    lineage: Lineage
+    """What the plan behind the join carries on: the lineage outside the fork."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where a result goes: hops and arrivals in edge order, or the end of the lifetime."""
+
+    hops: tuple[Hop, ...] = ()
+    arrivals: tuple[JoinArrival, ...] = ()
+    final: bool = False
+    fault: str = ""
+    """NOT_AN_EDGE, FANOUT or CONDITION with a detail, when the result cannot be routed; else empty."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the branch ends here."""
+        return not (self.hops or self.arrivals or self.final or self.fault)
+
+
+class GraphOrchestrator:
+    """A graph made ready for progress: conditions compiled, joins tied to their forks. Immutable."""
+
+    def __init__(self, graph: AgentGraph) -> None:
+        self.graph = graph
+        self.nodes: Mapping[str, Task | Plan] = graph.nodes
+        self._conditions: dict[str, Condition] = {
+            edge.config.when: EDGE_ENVIRONMENT.compile(edge.config.when)
+            for edge in graph.edges
+            if edge.config.when is not None
+        }
+        self._fork_of_join = {
+            plan_id: _fork_of(graph, plan_id, sources) for plan_id, sources in _joins(graph).items()
+        }
+        self.tasks = TaskRouter(self)
+        self.plans = PlanRouter(self)
+
+    def holds(self, edge: Edge, facts: Mapping[str, Any]) -> bool:
+        """Whether the edge's condition holds; raises ConditionFailed."""
+        text = edge.config.when
+        return text is None or self._conditions[text].holds(facts)
+
+    def needs_facts(self, node_id: str) -> bool:
+        """Whether routing out of the node looks at the result at all."""
+        return any(edge.config.when is not None for edge in self.graph.outgoing[node_id])
+
+    def fork(self, node_id: str, execution_id: str, targets: Sequence[str], lineage: Lineage) -> list[Hop]:
+        """Return one hop per target, each with its own frame; older frames of the same fork are replaced."""
+        outer = _outside(lineage, node_id)
+        branches = tuple(targets)
+        return [Hop(t, (*outer, Fork(node_id, execution_id, t, branches))) for t in targets]
+
+    def arrival(self, plan_id: str, execution_id: str, node_id: str, lineage: Lineage) -> JoinArrival:
+        """Return how a result of `node_id` arrives at the join of `plan_id`."""
+        fork_id, feeders = self._fork_of_join[plan_id]
+        for frame in reversed(lineage):
+            if frame.node_id == fork_id:
+                expected = tuple(b for b in frame.branches if b in feeders)
+                return JoinArrival(
+                    plan_id, frame.execution_id, frame.branch, expected, _outside(lineage, fork_id)
+                )
+        # Nothing was forked on the way here, so there is nobody to wait for.
+        return JoinArrival(plan_id, execution_id, node_id, (node_id,), lineage)
+
+
+class TaskRouter:
+    """Routes the results of tasks."""
+
+    def __init__(self, orchestrator: GraphOrchestrator) -> None:
+        self._orchestrator = orchestrator
+
+    def route(
+        self, node_id: str, execution_id: str, lineage: Lineage, facts: Mapping[str, Any] | None
+    ) -> Routes:
+        """Return where a task's result goes.
+
+        Every JOIN edge and every PARALLEL edge whose condition holds is taken; of the NORMAL and FINAL
+        edges the first one, by priority. `facts` are the values of the condition environment, None when
+        no edge of the node has a condition.
+        """
+        known = self._orchestrator
+        one: Edge | None = None
+        parallel: list[str] = []
+        arrivals: list[JoinArrival] = []
+        for edge in known.graph.outgoing[node_id]:
+            if edge.type in (EdgeKind.NORMAL, EdgeKind.FINAL) and one is not None:
+                continue
+            try:
+                if facts is not None and not known.holds(edge, facts):
+                    continue
+            except ConditionFailed as failure:
+                if facts is not None and not facts["success"]:
+                    continue  # a failed result has no value to look at: the edge is not for it
+                return Routes(fault=f"CONDITION: edge {edge.source} -> {edge.target}: {failure}")
+            if edge.type is EdgeKind.JOIN:
+                arrivals.append(known.arrival(edge.target, execution_id, node_id, lineage))
+            elif edge.type is EdgeKind.PARALLEL:
+                parallel.append(edge.target)
+            else:
+                one = edge
+        hops = known.fork(node_id, execution_id, parallel, lineage) if parallel else []
+        if one is not None and one.type is EdgeKind.FINAL:
+            return Routes(final=True)
+        if one is not None:
+            hops.append(Hop(one.target, lineage))
+        return Routes(tuple(hops), tuple(arrivals))
+
+
+class PlanRouter:
+    """Routes the decisions of plans."""
+
+    def __init__(self, orchestrator: GraphOrchestrator) -> None:
+        self._orchestrator = orchestrator
+
+    def route(self, node_id: str, execution_id: str, lineage: Lineage, next_ids: Sequence[str]) -> Routes:
+        """Return where a plan's decision goes.
+
+        No next ids end the lifetime when the plan has a FINAL edge, else the branch. `end` among them
+        ends the lifetime. More than one, or one over a PARALLEL edge, makes a fork.
+        """
+        graph = self._orchestrator.graph
+        edges = {edge.target: edge for edge in graph.outgoing[node_id]}
+        chosen = list(dict.fromkeys(next_ids))
+        if (END in chosen and END in edges) or (not chosen and END in edges):
+            return Routes(final=True)
+        if len(next_ids) > graph.limits.max_fan_out:
+            return Routes(
+                fault=f"FANOUT: plan {node_id} named {len(next_ids)} tasks, "
+                f"the graph allows {graph.limits.max_fan_out}"
+            )
+        for target in chosen:
+            if target not in edges:
+                named = ", ".join(edges) or "nothing"
+                return Routes(fault=f"NOT_AN_EDGE: plan {node_id} named {target[:64]!a}, it may name {named}")
+        parallel = [t for t in chosen if edges[t].type is EdgeKind.PARALLEL]
+        if len(chosen) > 1 and len(parallel) < len(chosen):
+            return Routes(
+                fault=f"NOT_AN_EDGE: plan {node_id} named {len(chosen)} tasks, "
+                "several at once only over parallel edges"
+            )
+        if parallel:
+            return Routes(tuple(self._orchestrator.fork(node_id, execution_id, chosen, lineage)))
+        return Routes(tuple(Hop(t, lineage) for t in chosen))
+
+
+def _outside(lineage: Lineage, fork_id: str) -> Lineage:
+    """Return the frames outside the given fork's frame; all of them when it has none."""
+    for position, frame in enumerate(lineage):
+        if frame.node_id == fork_id:
+            return lineage[:position]
+    return lineage
+
+
+def _joins(graph: AgentGraph) -> dict[str, frozenset[str]]:
+    """Return the sources of every join, by its plan."""
+    sources: dict[str, set[str]] = {}
+    for edge in graph.edges:
+        if edge.type is EdgeKind.JOIN:
+            sources.setdefault(edge.target, set()).add(edge.source)
+    return {plan_id: frozenset(tasks) for plan_id, tasks in sources.items()}
+
+
+def _reach(graph: AgentGraph, start: str, without: tuple[str, ...]) -> set[str]:
+    """Return every node that `start` leads to, itself included, never passing through `without`."""
+    seen = {start}
+    todo = [start]
+    while todo:
+        for edge in graph.outgoing.get(todo.pop(), ()):
+            if edge.target in graph.nodes and edge.target not in seen and edge.target not in without:
+                seen.add(edge.target)
+                todo.append(edge.target)
+    return seen
+
+
+def _feeders(graph: AgentGraph, fork_id: str, plan_id: str, sources: frozenset[str]) -> dict[str, set[str]]:
+    """Return, for each branch of the fork that can deliver to the join, the sources it delivers through.
+
+    A way back through the fork begins another visit and a way through the join has already delivered,
+    so neither counts.
+    """
+    branches = [edge.target for edge in graph.outgoing[fork_id] if edge.type is EdgeKind.PARALLEL]
+    reached = {b: _reach(graph, b, (fork_id, plan_id)) & sources for b in branches if b in graph.nodes}
+    return {branch: through for branch, through in reached.items() if through}
+
+
+def _fork_of(graph: AgentGraph, plan_id: str, sources: frozenset[str]) -> tuple[str, frozenset[str]]:
+    """Return the innermost fork whose branches feed every source of the join, and those branches.
+
+    Walks back from the sources, level by level; ("", empty) when nothing was forked.
+    """
+    frontier, seen = sorted(sources), set(sources) | {plan_id}
+    while frontier:
+        before = {edge.source for edge in graph.edges if edge.target in frontier} - seen
+        for node_id in sorted(before):
+            feeders = _feeders(graph, node_id, plan_id, sources)
+            if feeders and sources <= set().union(*feeders.values()):
+                return node_id, frozenset(feeders)
+        seen |= before
+        frontier = sorted(before)
+    return "", frozenset()

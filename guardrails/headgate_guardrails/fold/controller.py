@@ -1,0 +1,139 @@
+"""What must be obeyed, and what is shown: control events and the public view of a lifetime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate_guardrails.fold.evaluator import PAUSE, REJECT, Match
+from headgate_guardrails.fold.state import Lifetime, Tenant
+from headgate_guardrails.fold.turn import CONTROL_EVENTS, LIFETIMES, Turn, stamp
+from headgate_protos.v1 import common_pb2 as pb
+from headgate_protos.v1 import control_pb2, execution_pb2
+
+TYPE_OF = {
+    REJECT: control_pb2.CONTROL_TYPE_REJECT_EXECUTION,
+    PAUSE: control_pb2.CONTROL_TYPE_PAUSE_LIFETIME,
+}
+
+
+class ExecutionController:
+    """Publishes control events and views of one tenant in one turn."""
+
+    __slots__ = ("tenant", "turn")
+
+    def __init__(self, turn: Turn, tenant: Tenant) -> None:
+        self.turn = turn
+        self.tenant = tenant
+
+    def event(
+        self,
+        lifetime: Lifetime,
+        type_: control_pb2.ControlType,
+        reason: str,
+        *,
+        violations: Sequence[control_pb2.GuardrailViolation] = (),
+        execution_id: str = "",
+        node_id: str = "",
+        command_id: str = "",
+        shadow: bool = False,
+    ) -> None:
+        """Publish one control event."""
+        turn = self.turn
+        event = control_pb2.ExecutionEvent(
+            event_id=f"{turn.state.partition}-{turn.offset}-{len(turn.outputs)}",
+            tenant_id=self.tenant.tenant_id,
+            lifetime_id=lifetime.lifetime_id,
+            type=type_,
+            execution_id=execution_id,
+            node_id=node_id,
+            violations=violations,
+            reason=reason,
+            command_id=command_id,
+            shadow=shadow,
+            pause_generation=lifetime.pause_generation,
+        )
+        stamp(event.decided_at, turn.clock)
+        if type_ == control_pb2.CONTROL_TYPE_PAUSE_LIFETIME and lifetime.pause_due:
+            stamp(event.pause_expires_at, lifetime.pause_due)
+        turn.emit(CONTROL_EVENTS, self.tenant.tenant_id, self.tenant.tenant_id, event)
+
+    def shadows(self, lifetime: Lifetime, matches: Sequence[Match], execution_id: str, node_id: str) -> None:
+        """Publish what shadow rules would have done: a verdict on a lifetime once, one on an execution each time."""
+        for match in matches:
+            rule = match.rule
+            key = (rule.policy, rule.version, rule.name)
+            if not rule.shadow or (rule.verdict != REJECT and key in lifetime.reported):
+                continue
+            if rule.verdict != REJECT:
+                lifetime.reported[key] = True
+            self.event(
+                lifetime,
+                TYPE_OF.get(rule.verdict, control_pb2.CONTROL_TYPE_ABORT_LIFETIME),
+                describe(match.violation),
+                violations=[match.violation],
+                execution_id=execution_id,
+                node_id=node_id,
+                shadow=True,
+            )
+
+    def view(self, lifetime: Lifetime) -> None:
+        """Publish the lifetime as it stands; an ended one under its own key, so that no late repeat hides it."""
+        key = f"{self.tenant.tenant_id}/{lifetime.lifetime_id}"
+        if lifetime.ended_at:
+            key += "/end"
+        view = lifetime_view(self.tenant.tenant_id, lifetime, self.turn.clock)
+        self.turn.emit(LIFETIMES, key, self.tenant.tenant_id, view)
+
+
+def describe(violation: control_pb2.GuardrailViolation) -> str:
+    """Return one line: policy, rule, what was measured, what is allowed."""
+    named = f"policy {violation.policy} v{violation.version}, rule {violation.rule}"
+    if violation.expression:
+        return f"{named}: {violation.expression}"
+    scope = control_pb2.PolicyScope.Name(violation.scope).removeprefix("POLICY_SCOPE_").lower()
+    metric = "cost_usd" if violation.metric == "cost_nano_usd" else violation.metric
+    return (
+        f"{named}: {scope} {metric} {_shown(violation.metric, violation.measured)}"
+        f" > {_shown(violation.metric, violation.limit)}"
+    )
+
+
+def _shown(metric: str, value: int) -> str:
+    if metric != "cost_nano_usd":
+        return str(value)
+    whole, nano = divmod(value, 1_000_000_000)
+    return f"{whole}.{nano:09d}".rstrip("0").rstrip(".")
+
+
+def lifetime_view(tenant_id: str, lifetime: Lifetime, clock_ms: int) -> execution_pb2.LifetimeView:
+    """Return the public view; nodes in the graph's order."""
+    spend = lifetime.spend
+    view = execution_pb2.LifetimeView(
+        tenant_id=tenant_id,
+        lifetime_id=lifetime.lifetime_id,
+        graph_id=lifetime.graph_key[0],
+        graph_version=lifetime.graph_key[1],
+        status=lifetime.status,  # type: ignore[arg-type]
+        reason=lifetime.reason,
+        usage=spend.usage(),
+        held=pb.ResourceUsage(tokens_used=spend.held_tokens, cost_nano_usd=spend.held_cost),
+        outcome=lifetime.outcome,
+        violations=lifetime.violations,
+        pause_generation=lifetime.pause_generation if lifetime.status == pb.LIFETIME_STATUS_PAUSED else 0,
+        open_holds=spend.open_holds,
+    )
+    stamp(view.started_at, lifetime.started_at)
+    stamp(view.updated_at, clock_ms)
+    if lifetime.ended_at:
+        stamp(view.ended_at, lifetime.ended_at)
+    for node_id in lifetime.graphs.nodes:
+        tally = lifetime.nodes.get(node_id)
+        if tally is not None:
+            view.nodes.add(node_id=node_id, iterations=tally.iterations, usage=tally.spend.usage())
+    for execution_id, flight in lifetime.inflight.items():
+        if lifetime.graphs.nodes[flight.work.node_id].type == "human":
+            waiting = view.waiting.add(execution_id=execution_id, node_id=flight.work.node_id)
+            if flight.work.input_data is not None:
+                waiting.json_input = flight.work.input_data.json
+            stamp(waiting.deadline, flight.due)
+    return view

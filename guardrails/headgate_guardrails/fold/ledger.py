@@ -1,0 +1,162 @@
+"""The account: settled spend, reserved spend, and the holds between them. Integers only, saturating."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from headgate_protos.v1 import common_pb2 as pb
+
+MAX_AMOUNT = 2**62
+"""Sums stop here, so that no total ever wraps or leaves the wire's int64."""
+MAX_USAGE = 2**53
+"""One execution that claims more, or less than nothing, is not believed."""
+
+
+class Amount(NamedTuple):
+    """Tokens and nano-USD that are reserved together."""
+
+    tokens: int
+    cost: int
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing is reserved."""
+        return self.tokens == 0 and self.cost == 0
+
+
+NOTHING = Amount(0, 0)
+
+
+class Spend:
+    """What was settled in one scope: sums, maxima and a count; and what is held open in it."""
+
+    __slots__ = (
+        "cached_tokens",
+        "cost",
+        "executions",
+        "held_cost",
+        "held_tokens",
+        "input_tokens",
+        "latency_ms",
+        "max_cost",
+        "max_latency_ms",
+        "max_tokens",
+        "open_holds",
+        "output_tokens",
+        "tokens",
+    )
+
+    FIELDS = (
+        "executions",
+        "tokens",
+        "cost",
+        "latency_ms",
+        "input_tokens",
+        "output_tokens",
+        "cached_tokens",
+        "max_tokens",
+        "max_cost",
+        "max_latency_ms",
+        "held_tokens",
+        "held_cost",
+        "open_holds",
+    )
+    """In the order of `state.proto`."""
+
+    def __init__(self) -> None:
+        self.executions = 0
+        self.tokens = 0
+        self.cost = 0
+        self.latency_ms = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cached_tokens = 0
+        self.max_tokens = 0
+        self.max_cost = 0
+        self.max_latency_ms = 0
+        self.held_tokens = 0
+        self.held_cost = 0
+        self.open_holds = 0
+
+    def settle(self, usage: pb.ResourceUsage) -> None:
+        """Add one run's usage."""
+        tokens, cost, latency = usage.tokens_used, usage.cost_nano_usd, usage.latency_ms
+        self.executions += 1
+        self.tokens = min(self.tokens + tokens, MAX_AMOUNT)
+        self.cost = min(self.cost + cost, MAX_AMOUNT)
+        self.latency_ms = min(self.latency_ms + latency, MAX_AMOUNT)
+        if usage.input_tokens or usage.output_tokens or usage.cached_tokens:
+            self.input_tokens = min(self.input_tokens + usage.input_tokens, MAX_AMOUNT)
+            self.output_tokens = min(self.output_tokens + usage.output_tokens, MAX_AMOUNT)
+            self.cached_tokens = min(self.cached_tokens + usage.cached_tokens, MAX_AMOUNT)
+        if tokens > self.max_tokens:
+            self.max_tokens = tokens
+        if cost > self.max_cost:
+            self.max_cost = cost
+        if latency > self.max_latency_ms:
+            self.max_latency_ms = latency
+
+    def hold(self, amount: Amount) -> None:
+        """Reserve."""
+        self.held_tokens += amount.tokens
+        self.held_cost += amount.cost
+        self.open_holds += 1
+
+    def release(self, amount: Amount) -> None:
+        """Close one hold, settled or not."""
+        self.held_tokens -= amount.tokens
+        self.held_cost -= amount.cost
+        self.open_holds -= 1
+
+    def usage(self) -> pb.ResourceUsage:
+        """Return the settled sums as they are shown outside."""
+        return pb.ResourceUsage(
+            tokens_used=self.tokens,
+            cost_nano_usd=self.cost,
+            latency_ms=self.latency_ms,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cached_tokens=self.cached_tokens,
+        )
+
+
+class Window:
+    """A tenant's spend in one tumbling window of one rule."""
+
+    __slots__ = ("index", "spend")
+
+    def __init__(self) -> None:
+        self.index = -1
+        self.spend = Spend()
+
+    def at(self, clock_ms: int, window_ms: int) -> Spend:
+        """Return the spend of the window that holds `clock_ms`; an older window is dropped."""
+        index = clock_ms // window_ms
+        if index > self.index:
+            self.index = index
+            self.spend = Spend()
+        return self.spend
+
+
+def is_believable(usage: pb.ResourceUsage) -> bool:
+    """Whether every number is within 0 and MAX_USAGE."""
+    return (
+        0 <= usage.tokens_used <= MAX_USAGE
+        and 0 <= usage.cost_nano_usd <= MAX_USAGE
+        and 0 <= usage.latency_ms <= MAX_USAGE
+        and 0 <= usage.input_tokens <= MAX_USAGE
+        and 0 <= usage.output_tokens <= MAX_USAGE
+        and 0 <= usage.cached_tokens <= MAX_USAGE
+    )
+
+
+def charged(usage: pb.ResourceUsage | None, hold: Amount) -> pb.ResourceUsage:
+    """Return what a run is charged: its usage, and the hold for whatever is missing or unpriced."""
+    if usage is None:
+        return pb.ResourceUsage(tokens_used=hold.tokens, cost_nano_usd=hold.cost)
+    if not usage.unpriced:
+        return usage
+    priced = pb.ResourceUsage()
+    priced.CopyFrom(usage)
+    priced.cost_nano_usd = max(usage.cost_nano_usd, hold.cost)
+    return priced

@@ -1,0 +1,297 @@
+"""The state as bytes, and back: what a checkpoint keeps. Equal states have equal bytes, order included."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from headgate_graphs.errors import HeadgateError
+from headgate_graphs.progress import Fork, Lineage
+from headgate_guardrails.fold.engine import judge_by, orchestrate
+from headgate_guardrails.fold.ledger import Amount, Spend, Window
+from headgate_guardrails.fold.state import (
+    InFlight,
+    Join,
+    Lifetime,
+    NodeTally,
+    Orphan,
+    PartitionState,
+    Registered,
+    Run,
+    Tenant,
+    Work,
+)
+from headgate_guardrails.fold.turn import wakes
+from headgate_protos.v1 import state_pb2 as pb
+
+
+class CheckpointUnreadable(HeadgateError):
+    """A checkpoint that this binary cannot make a state of."""
+
+
+def capture(state: PartitionState) -> bytes:
+    """Return the canonical bytes of the state."""
+    checkpoint = pb.PartitionCheckpoint(
+        partition=state.partition,
+        next_offset=state.next_offset,
+        clock_ms=state.clock_ms,
+        logic_version=state.logic_version,
+        tenants=[_tenant(tenant) for tenant in state.tenants.values()],
+    )
+    return checkpoint.SerializeToString(deterministic=True)
+
+
+def digest(state: PartitionState) -> str:
+    """Return the lower-case hex SHA-256 of the state's canonical bytes."""
+    return hashlib.sha256(capture(state)).hexdigest()
+
+
+def restore(content: bytes) -> PartitionState:
+    """Return the state kept in `content`; raises CheckpointUnreadable."""
+    try:
+        checkpoint = pb.PartitionCheckpoint.FromString(content)
+        state = PartitionState(checkpoint.partition)
+        state.next_offset = checkpoint.next_offset
+        state.clock_ms = checkpoint.clock_ms
+        state.logic_version = checkpoint.logic_version
+        for kept in checkpoint.tenants:
+            state.tenants[kept.tenant_id] = _to_tenant(kept)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointUnreadable(f"the checkpoint cannot be read: {error}") from error
+    state.heap = wakes(state)
+    return state
+
+
+# -- state to messages -----------------------------------------------------------------------------
+
+
+def _spend(spend: Spend) -> pb.SpendState:
+    numbers = [getattr(spend, field) for field in Spend.FIELDS]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return pb.SpendState(numbers=numbers)
+
+
+def _hold(amount: Amount) -> pb.HoldState:
+    return pb.HoldState(tokens=amount.tokens, cost=amount.cost)
+
+
+def _lineage(lineage: Lineage) -> list[pb.ForkState]:
+    return [
+        pb.ForkState(node_id=f.node_id, execution_id=f.execution_id, branch=f.branch, branches=f.branches)
+        for f in lineage
+    ]
+
+
+def _work(work: Work) -> pb.WorkState:
+    return pb.WorkState(
+        node_id=work.node_id,
+        iteration=work.iteration,
+        attempt=work.attempt,
+        parent_execution_id=work.parent_execution_id,
+        upstream_ids=work.upstream_ids,
+        lineage=_lineage(work.lineage),
+        input_data=work.input_data,
+        upstreams=work.upstreams,
+        lost=work.lost,
+    )
+
+
+def _flight(execution_id: str, flight: InFlight) -> pb.InFlightState:
+    return pb.InFlightState(
+        execution_id=execution_id,
+        work=_work(flight.work),
+        hold=_hold(flight.hold) if flight.hold is not None else None,
+        due=flight.due,
+        leased=flight.leased,
+        runs=[
+            pb.RunState(
+                run_id=run.run_id, hold=_hold(run.hold), lease_until=run.lease_until, stop_at=run.stop_at
+            )
+            for run in flight.runs.values()
+        ],
+    )
+
+
+def _budgets(budgets: dict[tuple[str, str, str], int]) -> list[pb.BudgetState]:
+    return [pb.BudgetState(policy=p, rule=r, metric=m, value=v) for (p, r, m), v in budgets.items()]
+
+
+def _lifetime(lifetime: Lifetime) -> pb.LifetimeState:
+    return pb.LifetimeState(
+        lifetime_id=lifetime.lifetime_id,
+        graph_id=lifetime.graph_key[0],
+        graph_version=lifetime.graph_key[1],
+        status=lifetime.status,  # type: ignore[arg-type]
+        reason=lifetime.reason,
+        start_input=lifetime.start_input,
+        outcome=lifetime.outcome,
+        started_at=lifetime.started_at,
+        ended_at=lifetime.ended_at,
+        deadline=lifetime.deadline,
+        wake=lifetime.wake,
+        pause_generation=lifetime.pause_generation,
+        pause_due=lifetime.pause_due,
+        closing=lifetime.closing,
+        spend=_spend(lifetime.spend),
+        nodes=[
+            pb.NodeTallyState(node_id=k, iterations=t.iterations, spend=_spend(t.spend))
+            for k, t in lifetime.nodes.items()
+        ],
+        inflight=[_flight(k, flight) for k, flight in lifetime.inflight.items()],
+        parked=[_work(work) for work in lifetime.parked],
+        delayed=[
+            pb.DelayedState(execution_id=k, due=due, work=_work(work))
+            for k, (due, work) in lifetime.delayed.items()
+        ],
+        joins=[_join(key, join) for key, join in lifetime.joins.items()],
+        orphans=[
+            pb.OrphanState(
+                key=key,
+                execution_id=o.execution_id,
+                node_id=o.node_id,
+                hold=_hold(o.hold),
+                due=o.due,
+                began=o.began,
+            )
+            for key, o in lifetime.orphans.items()
+        ],
+        settled=[pb.SettledState(run_id=k, checksum=v) for k, v in lifetime.settled.items()],
+        budgets=_budgets(lifetime.budgets),
+        reported=[pb.ReportedState(policy=p, version=v, rule=r) for p, v, r in lifetime.reported],
+        violations=lifetime.violations,
+    )
+
+
+def _join(key: tuple[str, str], join: Join) -> pb.JoinState:
+    return pb.JoinState(
+        plan_id=key[0],
+        visit=key[1],
+        expected=join.expected,
+        arrived=[pb.ArrivalState(branch=b, execution=e) for b, e in join.arrived.items()],
+        fired=join.fired,
+        lineage=_lineage(join.lineage),
+    )
+
+
+def _tenant(tenant: Tenant) -> pb.TenantState:
+    return pb.TenantState(
+        tenant_id=tenant.tenant_id,
+        spend=_spend(tenant.spend),
+        windows=[
+            pb.WindowState(policy=p, rule=r, index=w.index, spend=_spend(w.spend))
+            for (p, r), w in tenant.windows.items()
+        ],
+        budgets=_budgets(tenant.budgets),
+        graphs=[registered.definition_json for registered in tenant.graphs.values()],
+        policies=[compiled.policy.canonical_json() for compiled in tenant.policies.values()],
+        lifetimes=[_lifetime(lifetime) for lifetime in tenant.lifetimes.values()],
+        ended=[pb.TombstoneState(lifetime_id=k, buried_at=at) for k, at in tenant.ended.items()],
+        commands=list(tenant.commands),
+    )
+
+
+# -- messages to state -----------------------------------------------------------------------------
+
+
+def _to_spend(kept: pb.SpendState) -> Spend:
+    spend = Spend()
+    for field, number in zip(Spend.FIELDS, kept.numbers, strict=False):
+        setattr(spend, field, number)
+    return spend
+
+
+def _to_amount(kept: pb.HoldState) -> Amount:
+    return Amount(kept.tokens, kept.cost)
+
+
+def _to_lineage(kept: Iterable[pb.ForkState]) -> Lineage:
+    return tuple(Fork(f.node_id, f.execution_id, f.branch, tuple(f.branches)) for f in kept)
+
+
+def _to_work(kept: pb.WorkState) -> Work:
+    return Work(
+        kept.node_id,
+        kept.iteration,
+        kept.attempt,
+        kept.parent_execution_id,
+        tuple(kept.upstream_ids),
+        _to_lineage(kept.lineage),
+        kept.input_data if kept.HasField("input_data") else None,
+        tuple(kept.upstreams),
+        kept.lost,
+    )
+
+
+def _to_flight(kept: pb.InFlightState) -> InFlight:
+    hold = _to_amount(kept.hold) if kept.HasField("hold") else None
+    flight = InFlight(_to_work(kept.work), hold, kept.due, kept.leased)
+    for run in kept.runs:
+        flight.runs[run.run_id] = Run(run.run_id, _to_amount(run.hold), run.lease_until, run.stop_at)
+    return flight
+
+
+def _to_budgets(kept: Iterable[pb.BudgetState]) -> dict[tuple[str, str, str], int]:
+    return {(b.policy, b.rule, b.metric): b.value for b in kept}
+
+
+def _to_lifetime(kept: pb.LifetimeState, tenant: Tenant) -> Lifetime:
+    key = (kept.graph_id, kept.graph_version)
+    lifetime = Lifetime(kept.lifetime_id, key, tenant.graphs[key].orchestrator)
+    for field in (
+        "status",
+        "reason",
+        "started_at",
+        "ended_at",
+        "deadline",
+        "wake",
+        "pause_generation",
+        "pause_due",
+        "closing",
+    ):
+        setattr(lifetime, field, getattr(kept, field))
+    lifetime.start_input = kept.start_input
+    lifetime.outcome = kept.outcome if kept.HasField("outcome") else None
+    lifetime.spend = _to_spend(kept.spend)
+    for node in kept.nodes:
+        tally = lifetime.nodes[node.node_id] = NodeTally()
+        tally.iterations, tally.spend = node.iterations, _to_spend(node.spend)
+    lifetime.inflight = {flight.execution_id: _to_flight(flight) for flight in kept.inflight}
+    lifetime.parked = [_to_work(work) for work in kept.parked]
+    lifetime.delayed = {d.execution_id: (d.due, _to_work(d.work)) for d in kept.delayed}
+    for one in kept.joins:
+        join = lifetime.joins[one.plan_id, one.visit] = Join(tuple(one.expected), _to_lineage(one.lineage))
+        join.arrived = {arrival.branch: arrival.execution for arrival in one.arrived}
+        join.fired = one.fired
+    for o in kept.orphans:
+        lifetime.orphans[o.key] = Orphan(o.execution_id, o.node_id, _to_amount(o.hold), o.due, o.began)
+    lifetime.settled = {paid.run_id: paid.checksum for paid in kept.settled}
+    lifetime.budgets = _to_budgets(kept.budgets)
+    lifetime.reported = {(r.policy, r.version, r.rule): True for r in kept.reported}
+    lifetime.violations = list(kept.violations)
+    return lifetime
+
+
+def _to_tenant(kept: pb.TenantState) -> Tenant:
+    tenant = Tenant(kept.tenant_id)
+    tenant.spend = _to_spend(kept.spend)
+    for one in kept.windows:
+        window = tenant.windows[one.policy, one.rule] = Window()
+        window.index, window.spend = one.index, _to_spend(one.spend)
+    tenant.budgets = _to_budgets(kept.budgets)
+    for text in kept.graphs:
+        orchestrator, error = orchestrate(text)
+        if orchestrator is None:
+            raise ValueError(error)
+        metadata = orchestrator.graph.metadata
+        tenant.graphs[metadata.id, metadata.version] = Registered(text, orchestrator)
+    for text in kept.policies:
+        compiled, error = judge_by(text)
+        if compiled is None:
+            raise ValueError(error)
+        tenant.policies[compiled.policy.name] = compiled
+    for lifetime in kept.lifetimes:
+        tenant.lifetimes[lifetime.lifetime_id] = _to_lifetime(lifetime, tenant)
+    tenant.ended = {tomb.lifetime_id: tomb.buried_at for tomb in kept.ended}
+    tenant.commands = dict.fromkeys(kept.commands, True)
+    return tenant

@@ -1,0 +1,233 @@
+"""What the gate remembers of one partition: tenants, their lifetimes, what is in flight. Plain objects, no logic.
+
+Insertion order of every dict is part of the state: it comes from the log and a checkpoint keeps it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from headgate_graphs.progress import GraphOrchestrator, Lineage
+from headgate_guardrails.fold.evaluator import CompiledPolicy
+from headgate_guardrails.fold.ledger import Amount, Spend, Window
+from headgate_protos.v1 import common_pb2 as pb
+from headgate_protos.v1 import control_pb2, task_pb2
+
+LOGIC_VERSION = 1
+"""What this binary decides by; a log that activates a higher one is refused."""
+
+
+class Work(NamedTuple):
+    """One thing to be done at one node: all that is needed to dispatch it, now or later."""
+
+    node_id: str
+    iteration: int
+    attempt: int
+    parent_execution_id: str
+    upstream_ids: tuple[str, ...]
+    lineage: Lineage
+    input_data: pb.Payload | None
+    """For tasks."""
+    upstreams: tuple[task_pb2.TaskExecution, ...]
+    """For plans."""
+    lost: int
+    """Attempts at this visit that were lost with their worker; they do not count as retries."""
+
+
+class Run:
+    """One announced run of an execution: its lease and its hold."""
+
+    __slots__ = ("hold", "lease_until", "run_id", "stop_at")
+
+    def __init__(self, run_id: str, hold: Amount, lease_until: int, stop_at: int) -> None:
+        self.run_id = run_id
+        self.hold = hold
+        self.lease_until = lease_until
+        self.stop_at = stop_at
+        """Log time after which even a living lease is given up, ms."""
+
+
+class InFlight:
+    """A dispatched execution that has no accepted result yet."""
+
+    __slots__ = ("due", "hold", "leased", "runs", "work")
+
+    def __init__(self, work: Work, hold: Amount | None, due: int, leased: bool) -> None:
+        self.work = work
+        self.hold = hold
+        """Reserved at dispatch; None once the first run has taken it over."""
+        self.due = due
+        """Log time by which a plain execution must be done and a leased one begun, ms."""
+        self.leased = leased
+        self.runs: dict[str, Run] = {}
+
+
+class Orphan(NamedTuple):
+    """A hold whose run may still be spending although nobody waits for its result."""
+
+    execution_id: str
+    node_id: str
+    hold: Amount
+    due: int
+    """Log time at which it is closed at the hold (a run that began) or at nothing (one that never did)."""
+    began: bool
+
+
+class Join:
+    """Results gathered for one visit of one join."""
+
+    __slots__ = ("arrived", "expected", "fired", "lineage")
+
+    def __init__(self, expected: tuple[str, ...], lineage: Lineage) -> None:
+        self.expected = expected
+        self.lineage = lineage
+        self.arrived: dict[str, task_pb2.TaskExecution] = {}
+        self.fired = False
+
+
+class NodeTally:
+    """Visits of a lifetime to a node, and what they cost."""
+
+    __slots__ = ("iterations", "spend")
+
+    def __init__(self) -> None:
+        self.iterations = 0
+        self.spend = Spend()
+
+
+class Lifetime:
+    """One run of a graph."""
+
+    __slots__ = (
+        "budgets",
+        "closing",
+        "deadline",
+        "delayed",
+        "ended_at",
+        "graph_key",
+        "graphs",
+        "inflight",
+        "joins",
+        "lifetime_id",
+        "nodes",
+        "orphans",
+        "outcome",
+        "parked",
+        "pause_due",
+        "pause_generation",
+        "reason",
+        "reported",
+        "settled",
+        "spend",
+        "start_input",
+        "started_at",
+        "status",
+        "violations",
+        "wake",
+    )
+
+    def __init__(self, lifetime_id: str, graph_key: tuple[str, str], graph: GraphOrchestrator) -> None:
+        self.lifetime_id: str = lifetime_id
+        self.graph_key = graph_key
+        self.graphs = graph
+        self.status: int = pb.LIFETIME_STATUS_RUNNING
+        self.reason = ""
+        self.start_input = pb.Payload()
+        self.outcome: pb.Payload | None = None
+        self.started_at = 0
+        self.ended_at = 0
+        self.deadline = 0
+        self.wake = 0
+        """When the partition's heap will next look at this lifetime, 0 for never."""
+        self.pause_generation = 0
+        self.pause_due = 0
+        """When the pause in force turns into an abort, 0 for never."""
+        self.spend = Spend()
+        self.nodes: dict[str, NodeTally] = {}
+        self.inflight: dict[str, InFlight] = {}
+        self.parked: list[Work] = []
+        """What a pause holds back, in order."""
+        self.delayed: dict[str, tuple[int, Work]] = {}
+        """Retries that wait for their back-off, by the execution id they will have: (due, work)."""
+        self.joins: dict[tuple[str, str], Join] = {}
+        """By (plan, visit)."""
+        self.orphans: dict[str, Orphan] = {}
+        """By run id; an execution that never began is under its execution id."""
+        self.settled: dict[str, int] = {}
+        """Runs that have been paid, with a checksum of their record, while results may still repeat."""
+        self.budgets: dict[tuple[str, str, str], int] = {}
+        """Raised caps by (policy, rule, metric)."""
+        self.reported: dict[tuple[str, int, str], bool] = {}
+        """Shadow verdicts already published, by (policy, version, rule)."""
+        self.violations: list[control_pb2.GuardrailViolation] = []
+        self.closing = 0
+        """When an ended lifetime is reduced to a tombstone, 0 while it runs."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is running or paused."""
+        return self.ended_at == 0
+
+    def node(self, node_id: str) -> NodeTally:
+        """Return the node's tally, made when first asked for."""
+        tally = self.nodes.get(node_id)
+        if tally is None:
+            tally = self.nodes[node_id] = NodeTally()
+        return tally
+
+
+class Registered(NamedTuple):
+    """A graph version: its text, which a checkpoint keeps, and what is made of it."""
+
+    definition_json: str
+    orchestrator: GraphOrchestrator
+
+
+class Tenant:
+    """Everything of one tenant."""
+
+    __slots__ = (
+        "budgets",
+        "commands",
+        "ended",
+        "graphs",
+        "lifetimes",
+        "policies",
+        "spend",
+        "tenant_id",
+        "windows",
+    )
+
+    def __init__(self, tenant_id: str) -> None:
+        self.tenant_id: str = tenant_id
+        self.spend = Spend()
+        self.windows: dict[tuple[str, str], Window] = {}
+        """By (policy, rule)."""
+        self.budgets: dict[tuple[str, str, str], int] = {}
+        self.graphs: dict[tuple[str, str], Registered] = {}
+        """By (graph id, version)."""
+        self.policies: dict[str, CompiledPolicy] = {}
+        self.lifetimes: dict[str, Lifetime] = {}
+        self.ended: dict[str, int] = {}
+        """Tombstones: log time of the end by lifetime id, oldest first."""
+        self.commands: dict[str, bool] = {}
+        """Ids of the last commands that were obeyed, oldest first."""
+
+
+class PartitionState:
+    """Everything of one partition as of an offset. Made empty, or by `snapshot.restore`."""
+
+    __slots__ = ("clock_ms", "heap", "logic_version", "next_offset", "partition", "stale", "tenants")
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.next_offset = 0
+        """Offset of the first record that is not in this state."""
+        self.clock_ms = 0
+        """The fold's clock: the highest append time seen, Unix ms."""
+        self.logic_version = LOGIC_VERSION
+        self.tenants: dict[str, Tenant] = {}
+        self.heap: list[tuple[int, str, str]] = []
+        """(due, tenant, lifetime) of each wake-up; an entry that is not its lifetime's `wake` is stale."""
+        self.stale = 0
+        """How many entries of the heap no longer count."""
