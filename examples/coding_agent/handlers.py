@@ -192,8 +192,8 @@ def _values(ctx: PlanContext, *node_ids: str) -> list[Any]:
     """Return what the named tasks made, in that order; a failed one fails the run with its reason."""
     results = {result.node_id: result for result in ctx.upstream}
     for result in results.values():
-        if not result.success:
-            raise NonRetryable(f"{result.node_id} failed: {result.error}")
+        if result.error:
+            raise NonRetryable(f"{result.node_id} failed: {result.error.message}")
     return [results[node_id].value for node_id in node_ids]
 
 

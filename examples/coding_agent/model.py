@@ -1,7 +1,7 @@
 """How the agent asks its model: any OpenAI-compatible endpoint, or recorded answers when none is named.
 
-OPENAI_BASE_URL, OPENAI_API_KEY and HEADGATE_EXAMPLE_MODEL say which. Tokens and money go to `ctx.usage`, where
-the gate finds them.
+OPENAI_BASE_URL, OPENAI_API_KEY and HEADGATE_EXAMPLE_MODEL say which. Tokens and money go to `ctx.usage`,
+where the gate finds them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import recorded_model
 
-from headgate import HandlerFailed, NonRetryable, PlanContext, TaskContext
+from headgate import NonRetryable, PlanContext, TaskContext
 
 try:
     import openai
-    from genai_prices import Usage, calc_price
+    from genai_prices import Usage, __version__, calc_price
 except ImportError as missing:
     raise NonRetryable(
         f"the coding agent needs {missing.name}: pip install 'headgate[llm]' pytest"
@@ -25,6 +25,7 @@ except ImportError as missing:
 MAX_PROMPT_CHARS = 24_000
 """With MAX_ANSWER_TOKENS, what keeps one call below the limits that graph.yaml reserves for it."""
 MAX_ANSWER_TOKENS = 2_000
+RETRYABLE = {408, 409, 429, 500, 502, 503, 504}
 
 
 class Endpoint(NamedTuple):
@@ -49,7 +50,29 @@ async def ask(ctx: TaskContext | PlanContext, system: str, prompt: str) -> tuple
     The answer is streamed, so that a cancelled execution stops paying at once.
     """
     url, key, model = endpoint()
-    request: dict[str, Any] = {
+    client = ctx.shared.get(
+        ("openai", url), lambda: openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
+    )
+    text = ""
+    try:
+        with ctx.usage.call():
+            async for chunk in await client.chat.completions.create(**_request(model, system, prompt)):
+                text += "".join(choice.delta.content or "" for choice in chunk.choices)
+                model = chunk.model or model
+                if chunk.usage:
+                    _bill(ctx, model, chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+    except openai.APIStatusError as refused:
+        ctx.usage.close_call()  # what is refused costs nothing
+        kind = RuntimeError if refused.status_code in RETRYABLE else NonRetryable
+        raise kind(f"{model} at {url or 'OpenAI'}: {refused.message}") from refused
+    try:
+        return json.loads(text), model
+    except json.JSONDecodeError as broken:
+        raise ValueError(f"{model} did not answer with JSON: {text[:200]!r}") from broken
+
+
+def _request(model: str, system: str, prompt: str) -> dict[str, Any]:
+    return {
         "model": model,
         "messages": [
             {"role": "system", "content": system},
@@ -60,37 +83,20 @@ async def ask(ctx: TaskContext | PlanContext, system: str, prompt: str) -> tuple
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    text = ""
-    async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0) as client:
-        try:
-            async for chunk in await client.chat.completions.create(**request):
-                text += "".join(choice.delta.content or "" for choice in chunk.choices)
-                model = chunk.model or model
-                if chunk.usage:
-                    _meter(ctx, model, chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-        except openai.APIStatusError as refused:
-            error = (
-                HandlerFailed if refused.status_code in (408, 409, 429, 500, 502, 503, 504) else NonRetryable
-            )
-            raise error(f"{url or 'OpenAI'} answered {refused.status_code}: {refused.message}") from refused
-    try:
-        answer = json.loads(text)
-    except json.JSONDecodeError as broken:
-        raise HandlerFailed(f"{model} did not answer with JSON: {text[:200]!r}") from broken
-    return answer, model
 
 
-def _meter(ctx: TaskContext | PlanContext, model: str, input_tokens: int, output_tokens: int) -> None:
-    """Bill a call at the list price of its model; a recorded answer is billed as its model would be."""
+def _bill(ctx: TaskContext | PlanContext, model: str, input_tokens: int, output_tokens: int) -> None:
+    """Add a call at its model's list price; a recorded answer costs what its model would have."""
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
     try:
         cost = calc_price(usage, model.removeprefix("recorded/")).total_price
     except LookupError:
-        cost = None  # unknown price: the gate settles at what it reserved
+        cost = None
     ctx.usage.add(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
-        tokens_used=input_tokens + output_tokens,
         cost_usd=cost,
         model=model,
+        price_table=f"genai-prices@{__version__}",
+        unpriced=cost is None,  # the gate then settles at what it had reserved
     )

@@ -8,6 +8,7 @@ By hand: `python recorded_model.py --port 8555`, then `export OPENAI_BASE_URL=ht
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import logging
@@ -44,7 +45,7 @@ class RecordedModel(ThreadingHTTPServer):
 
     def start(self) -> RecordedModel:
         """Serve in a thread that ends with the process."""
-        threading.Thread(target=self.serve_forever, name="recorded-model", daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), name="recorded-model", daemon=True).start()
         return self
 
 
@@ -108,6 +109,10 @@ class _Requests(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the client was cancelled in the middle of an answer
+            super().handle()
 
     def log_message(self, format: str, *args: Any) -> None:
         log.debug(format, *args)
