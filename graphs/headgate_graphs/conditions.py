@@ -41,8 +41,11 @@ _STATUS = re.compile(r"^[A-Z_]+: | \[[A-Z_]+\]$")
 _MATCHES = cel.NewEnv(variables={"pattern": cel.Type.STRING}).compile("''.matches(pattern)")
 
 
-class ConditionInvalid(UserError):
-    """A condition that does not compile, with its place in the text."""
+class ConditionInvalid(UserError, ValueError):
+    """A condition that does not compile, with its place in the text.
+
+    A ValueError too, so that a pydantic validator may raise it and the document's place is added.
+    """
 
     def __init__(self, line: int, column: int, message: str) -> None:
         self.line = line

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -77,11 +77,10 @@ class Document:
         """Return "file:line:column" of the value at `path`, or of the nearest parent that exists."""
         return str(self.mark_of(path))
 
-    def locate_key(self, path: Sequence[str | int]) -> str:
-        """Return "file:line:column" of the key that `path` ends with; of its value when it has none."""
-        if not path:
-            return str(self.mark)
-        return str(self.mark_of(path[:-1]).keys.get(path[-1]) or self.mark_of(path))
+    def mark_of_key(self, path: Sequence[str | int]) -> Mark:
+        """Return the mark of the key that `path` ends with; of its value when it has none."""
+        known = self.mark_of(path[:-1]).keys.get(path[-1]) if path else None
+        return known or self.mark_of(path)
 
 
 def read_yaml(text: str, where: str, error: type[UserError]) -> Document:
@@ -99,8 +98,32 @@ def validate(document: Document, model: type[M], error: type[UserError]) -> M:
     try:
         return model.model_validate_json(json.dumps(document.value), strict=True)
     except ValidationError as invalid:
-        faults = list(_faults(document, invalid.errors(include_url=False, include_context=False)))
-    raise error.from_faults(document.where, faults)
+        found = invalid.errors(include_url=False, include_context=False)
+    raise error.from_faults(document.where, in_document_order(_faults(document, found)))
+
+
+def in_document_order(faults: Iterable[tuple[Mark, Path, str]]) -> list[str]:
+    """Return one line `file:line:column: path: message` for each (mark, path, message), sorted by place."""
+    placed = sorted(faults, key=lambda fault: (fault[0].where, fault[0].line, fault[0].column))
+    return [
+        f"{mark}: {show_path(path)}: {message}" if path else f"{mark}: {message}"
+        for mark, path, message in placed
+    ]
+
+
+def plain_scalar(text: str) -> object:
+    """Return what an unquoted scalar means: null, a bool, a number, or `text` itself; raises ValueError."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+            raise ValueError("a whole number must fit into 64 bits")
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        if not math.isfinite(float(text)):
+            raise ValueError("a number must be finite")
+        return float(text)
+    return text
 
 
 def show_path(path: Sequence[str | int]) -> str:
@@ -115,13 +138,13 @@ def show_path(path: Sequence[str | int]) -> str:
     return shown
 
 
-def _faults(document: Document, errors: Sequence[ErrorDetails]) -> Iterator[str]:
+def _faults(document: Document, errors: Sequence[ErrorDetails]) -> Iterator[tuple[Mark, Path, str]]:
     for detail in errors:
         path = detail["loc"]
-        unknown = detail["type"] == "extra_forbidden"
-        place = document.locate_key(path) if unknown else document.locate(path)
-        message = "unknown key" if unknown else detail["msg"].removeprefix("Value error, ")
-        yield f"{place}: {show_path(path)}: {message}" if path else f"{place}: {message}"
+        if detail["type"] == "extra_forbidden":
+            yield document.mark_of_key(path), path, "unknown key"
+        else:
+            yield document.mark_of(path), path, detail["msg"].removeprefix("Value error, ")
 
 
 class _Reading:
@@ -196,22 +219,10 @@ class _Reading:
         return values, self._mark(start, parts)
 
     def _scalar(self, event: Any) -> object:
-        text: str = event.value
-        if not event.implicit[0]:
-            if any("\ud800" <= character <= "\udfff" for character in text):
-                self._refuse(event, "half of a surrogate pair is not text")
-            return text
-        if text in _WORDS:
-            return _WORDS[text]
-        if _INT.fullmatch(text):
-            if len(text) > 19 or not -(2**63) <= int(text) < 2**63:
-                self._refuse(event, "a whole number must fit into 64 bits")
-            return int(text)
-        if _FLOAT.fullmatch(text):
-            if not math.isfinite(float(text)):
-                self._refuse(event, "a number must be finite")
-            return float(text)
-        return text
+        try:
+            return plain_scalar(event.value) if event.implicit[0] else event.value
+        except ValueError as unfit:
+            self._refuse(event, str(unfit))
 
     def _mark(
         self,

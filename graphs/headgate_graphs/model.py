@@ -6,18 +6,32 @@ Everything here is a value: equal content means equal objects. Whole-graph fault
 from __future__ import annotations
 
 import json
+import math
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 from headgate_graphs.ids import END, is_name, is_tenant_id
-from headgate_graphs.units import format_duration, parse_duration
+from headgate_graphs.units import DURATION_PATTERN, format_duration, parse_duration
 
 API_VERSION = "headgate/v1"
+"""Version of the definition format."""
 DEFAULT_TENANT = "default"
+"""Owner of a graph that names none."""
+MAX_PARAMS_DEPTH = 16
+"""Levels of a node's params; every reader of a definition stops at 32 of the whole."""
 
 
 def _name(text: str) -> str:
@@ -50,22 +64,78 @@ def _usd_text(nano: int) -> str:
     return format(Decimal(nano) / 1_000_000_000, "f")
 
 
-Name = Annotated[str, AfterValidator(_name)]
-"""1-128 of [A-Za-z0-9._-]."""
-Tenant = Annotated[str, AfterValidator(_tenant)]
+def _json_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Refuse what JSON or another process could not give back as it is; params travel with every input."""
+    todo: list[tuple[JsonValue, int]] = [(value, 1)]
+    while todo:
+        part, depth = todo.pop()
+        if depth > MAX_PARAMS_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_PARAMS_DEPTH} levels")
+        if isinstance(part, dict):
+            todo += [(inner, depth + 1) for inner in part.values()]
+        elif isinstance(part, list):
+            todo += [(inner, depth + 1) for inner in part]
+        elif isinstance(part, float) and not math.isfinite(part):
+            raise ValueError("a number must be finite")
+        elif isinstance(part, int) and not -(2**63) <= part < 2**63:
+            raise ValueError("a whole number must fit into 64 bits")
+    return value
+
+
+Name = Annotated[
+    str,
+    AfterValidator(_name),
+    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"}),
+]
+"""1-128 of [A-Za-z0-9._-], beginning with a letter or a digit."""
+Tenant = Annotated[
+    str,
+    AfterValidator(_tenant),
+    WithJsonSchema({"type": "string", "pattern": r"^[a-z0-9][a-z0-9-]{1,38}[a-z0-9]$"}),
+]
 """A tenant id."""
+Params = Annotated[dict[str, JsonValue], AfterValidator(_json_object)]
+"""A JSON object: finite numbers, whole ones within 64 bits, at most 16 levels."""
 DurationMs = Annotated[
-    int, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)
+    int,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": DURATION_PATTERN},
+                {"type": "number", "minimum": 0},
+            ],
+            "description": "Such as 500ms, 30s, 5m, 1h30m, 7d; a bare number is seconds.",
+        }
+    ),
 ]
 """Milliseconds, written as "500ms", "30s", "5m", "1h30m", "7d" or a bare number of seconds."""
-NanoUsd = Annotated[int, BeforeValidator(_nano_usd), PlainSerializer(_usd_text, return_type=str)]
+Timeout = Annotated[DurationMs, Field(gt=0)]
+"""A duration longer than 0."""
+NanoUsd = Annotated[
+    int,
+    BeforeValidator(_nano_usd),
+    PlainSerializer(_usd_text, return_type=str),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d{1,9})?$"}],
+            "description": "USD, such as 0.50; at most 9 decimals.",
+        }
+    ),
+]
 """Money in nano-USD, written in USD such as 0.50."""
 
 
 class Definition(BaseModel):
-    """Parent of every definition: immutable, no unknown keys, written and read by the YAML names."""
+    """Parent of every definition: immutable, no unknown keys, written and read by the YAML names.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    In Python too a field with a unit in its name is given by its YAML name (`timeout="5m"`,
+    `cost_usd="0.50"`) and read with the unit (`timeout_ms`, `cost_nano_usd`), so that no number
+    can be taken for another unit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class NodeKind(Enum):
@@ -96,10 +166,10 @@ class NodeLimits(Definition):
 class NodeConfiguration(Definition):
     """What tasks and plans have in common."""
 
-    timeout_ms: DurationMs | None = Field(default=None, alias="timeout")
-    """How long one run of the handler, or the wait for a person, may take; none is 5m, and 1d for `human`."""
+    timeout_ms: Timeout | None = Field(default=None, alias="timeout")
+    """How long one run of the handler, or the wait for a person, may take; none is 1m, and 1d for `human`."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """Tries after the first one fails (default 2)."""
+    """Tries after the first one fails (default 2); then the failure is the result."""
     backoff_ms: DurationMs = Field(default=500, alias="backoff")
     """Wait before the first retry; doubles with each; jitter comes from the execution id (default 500ms)."""
     max_backoff_ms: DurationMs = Field(default=60_000, alias="max_backoff")
@@ -110,8 +180,8 @@ class NodeConfiguration(Definition):
     """What one execution may use."""
     leased: bool | None = None
     """Whether a run is announced and leased; none decides by limits and timeout (DESIGN: plain or leased)."""
-    params: dict[str, Any] = Field(default_factory=dict)
-    """Static JSON parameters for the handler; an input's keys win over them."""
+    params: Params = Field(default_factory=dict)
+    """Static JSON parameters for the handler, at most 64 KiB; an input's keys win over them."""
 
 
 class TaskConfiguration(NodeConfiguration):
@@ -154,14 +224,18 @@ class GraphNode(Definition):
     """A node: an id that is unique in its graph and the type of the handler that serves it."""
 
     id: Name
+    """Unique among all tasks and plans of the graph; not `end`."""
     type: Name
+    """Handler type that serves the node: `chat`, `http`, `subprocess`, `human`, `rules` or your own."""
     description: str = ""
+    """For people."""
 
 
 class Task(GraphNode):
     """A node that works."""
 
     config: TaskConfiguration = TaskConfiguration()
+    """How it is run."""
 
     @property
     def kind(self) -> NodeKind:
@@ -173,6 +247,7 @@ class Plan(GraphNode):
     """A node that decides what comes next."""
 
     config: PlanConfiguration = PlanConfiguration()
+    """How it is run, how its inputs are joined, and its rules if it has the type `rules`."""
 
     @property
     def kind(self) -> NodeKind:
@@ -193,12 +268,21 @@ class EdgeConfiguration(Definition):
 
 
 class Edge(Definition):
-    """A way from one node to another, or to `end`."""
+    """A way from one node to another, or to `end`.
+
+    `Edge(source="a", target="b")` in Python, where `from` is a keyword; `{from: a, to: b}` in YAML.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
 
     source: Name = Field(alias="from")
+    """Id of the node it leaves."""
     target: Name = Field(alias="to")
+    """Id of the node it leads to: a plan after a task, a task after a plan; `end` for a final edge."""
     type: EdgeKind = EdgeKind.NORMAL
+    """normal: to one; parallel: to several at once; join: held until the join is full; final: to `end`."""
     config: EdgeConfiguration = EdgeConfiguration()
+    """When it is taken; for edges out of tasks."""
 
 
 class GraphLimits(Definition):
@@ -208,7 +292,7 @@ class GraphLimits(Definition):
     """Visits of one lifetime to one node (default 100); one more aborts the lifetime."""
     max_fan_out: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Next tasks that one plan may name (default 64); more is a failed result FANOUT."""
-    deadline_ms: DurationMs = Field(default=86_400_000, alias="deadline")
+    deadline_ms: Timeout = Field(default=86_400_000, alias="deadline")
     """How long a lifetime may last in log time (default 1d); then it is aborted."""
 
 
@@ -216,26 +300,36 @@ class GraphMetadata(Definition):
     """Names a graph version."""
 
     id: Name
-    version: Annotated[str, Field(pattern=r"^\d{1,9}\.\d{1,9}\.\d{1,9}$")]
+    """What a start names."""
+    version: Annotated[str, Field(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}$")]
     """Semantic version MAJOR.MINOR.PATCH."""
     tenant_id: Tenant = DEFAULT_TENANT
-    """Who owns the graph."""
+    """Who owns the graph (default `default`)."""
     description: str = ""
+    """For people."""
     tags: tuple[str, ...] = ()
+    """Words that policies can look at, as `graph.tags`."""
 
 
 class AgentGraph(Definition):
     """An immutable, versioned definition: tasks, plans and the edges between them."""
 
     api_version: Literal["headgate/v1"] = Field(default="headgate/v1", alias="apiVersion")
+    """Version of this format."""
     kind: Literal["AgentGraph"] = "AgentGraph"
+    """What the document is."""
     metadata: GraphMetadata
+    """Its name, version and owner."""
     entry: Name
     """Node where a lifetime begins; it receives the start input."""
     limits: GraphLimits = GraphLimits()
+    """Bounds of every lifetime, whatever the policies say."""
     tasks: tuple[Task, ...] = ()
+    """Nodes that work."""
     plans: tuple[Plan, ...] = ()
+    """Nodes that decide."""
     edges: tuple[Edge, ...] = ()
+    """Ways between them; among equal priorities the earlier one is asked first."""
 
     @property
     def tenant_id(self) -> str:
@@ -277,11 +371,17 @@ class AgentLifetime(Definition):
     """One run of a graph for a tenant, as a client asks for it and reads it back."""
 
     tenant_id: Tenant
+    """Who pays."""
     lifetime_id: Name
+    """Unique within the tenant."""
     graph_id: Name
+    """The graph it runs."""
     graph_version: str = ""
+    """Its version; empty for the newest registered."""
     status: Literal["running", "paused", "completed", "failed", "aborted", "rejected"] = "running"
+    """Where it stands; all but the first two are final."""
     reason: str = ""
+    """Why it stands there, one line for people."""
 
 
 __all__ = [

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
-_TEXT = re.compile(r"(?:\d{1,12}(?:ms|d|h|m|s))+")
-_PART = re.compile(r"(\d+)(ms|d|h|m|s)")
+DURATION_PATTERN = r"^(\d{1,12}(ms|d|h|m|s))+$"
+"""Durations as text, for schemas."""
+_TEXT = re.compile(r"(?:[0-9]{1,12}(?:ms|d|h|m|s))+")
+_PART = re.compile(r"([0-9]+)(ms|d|h|m|s)")
 MAX_DURATION_MS = 10 * 366 * 86_400_000
 """Ten years: longer is a typing error, not a duration."""
 

@@ -1,0 +1,206 @@
+"""Graphs from where people keep them (a directory, a YAML file, a Python module) and back to YAML.
+
+Called by the command, the client and, for graphs that come from the log, by the gate.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from headgate_graphs.checks import faults
+from headgate_graphs.documents import (
+    MAX_DOCUMENT_BYTES,
+    Document,
+    Mark,
+    in_document_order,
+    plain_scalar,
+    read_yaml,
+    show_path,
+    validate,
+)
+from headgate_graphs.errors import GraphInvalid, UserError
+from headgate_graphs.model import AgentGraph
+
+GRAPH_FILES = ("graph.yaml", "graph.yml", "graph.py")
+"""What a graph's directory holds, in the order in which they are looked for."""
+_YAML = (".yaml", ".yml", ".json")
+
+
+def load_graph(path: Path) -> AgentGraph:
+    """Return the checked graph at `path`. Raises GraphInvalid with all faults and their places.
+
+    `path` is a YAML file; a Python module with a variable `graph`; or a directory with `graph.yaml`, beside
+    which `tasks/*.yaml` and `plans/*.yaml` hold one node each (in the order of their names, after the nodes
+    in `graph.yaml`; the id is the file's name when it gives none), or with `graph.py`.
+    """
+    file = _graph_file(path) if path.is_dir() else path
+    if file.suffix == ".py":
+        return _from_module(file)
+    if file.suffix not in _YAML:
+        raise GraphInvalid(_shown(path), ["a graph is a .yaml file, a .py module or a directory with one"])
+    document = _read(file)
+    if path.is_dir():
+        document = _with_nodes_beside(document, path)
+    graph = validate(document, AgentGraph, GraphInvalid)
+    found = [(document.mark_of(fault.path), fault.path, fault.message) for fault in faults(graph)]
+    if found:
+        raise GraphInvalid(document.where, in_document_order(found))
+    return graph
+
+
+def graph_from_json(text: str) -> AgentGraph:
+    """Return the checked graph in canonical JSON, as it travels; pure. Raises GraphInvalid."""
+    try:
+        graph = AgentGraph.model_validate_json(text, strict=True)
+    except ValidationError as invalid:
+        raise GraphInvalid("graph", _lines(invalid)) from None
+    except ValueError:
+        raise GraphInvalid("graph", ["not text"]) from None
+    return checked(graph, "graph")
+
+
+def checked(graph: AgentGraph, where: str) -> AgentGraph:
+    """Return `graph` itself when it has no faults; raises GraphInvalid with all of them, without places."""
+    found = faults(graph)
+    if found:
+        raise GraphInvalid(where, [str(fault) for fault in found])
+    return graph
+
+
+def dump_yaml(graph: AgentGraph) -> str:
+    """Return `graph` as YAML that reads back as an equal graph; defaults are left out. Pure."""
+    document = {"apiVersion": graph.api_version, "kind": graph.kind}
+    document |= graph.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _graph_file(directory: Path) -> Path:
+    for name in GRAPH_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    raise GraphInvalid(_shown(directory), [f"the directory has none of {', '.join(GRAPH_FILES)}"])
+
+
+def _read(file: Path) -> Document:
+    where = _shown(file)
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_DOCUMENT_BYTES + 1)
+        return read_yaml(content.decode(), where, GraphInvalid)
+    except OSError as failure:
+        raise GraphInvalid(where, [failure.strerror or "cannot be read"]) from None
+    except UnicodeDecodeError as failure:
+        line = failure.object[: failure.start].count(b"\n") + 1
+        raise GraphInvalid(where, [f"{where}:{line}:1: not UTF-8 text"]) from None
+
+
+def _with_nodes_beside(document: Document, directory: Path) -> Document:
+    """Return `document` with the nodes of `tasks/*.yaml` and `plans/*.yaml` at the end of its lists."""
+    if not isinstance(document.value, dict):
+        return document
+    value, parts, keys = dict(document.value), dict(document.mark.parts), dict(document.mark.keys)
+    for kind in ("tasks", "plans"):
+        beside = [_read(file) for file in _files(directory / kind)]
+        listed = value.get(kind, [])
+        if not beside or not isinstance(listed, list):
+            continue
+        value[kind] = [*listed, *(_named(node) for node in beside)]
+        here = parts.get(kind, beside[0].mark)
+        marks = dict(here.parts if isinstance(document.value.get(kind), list) else {})
+        marks |= {len(listed) + i: node.mark for i, node in enumerate(beside)}
+        parts[kind] = Mark(here.where, here.line, here.column, marks, {})
+    mark = Mark(document.where, document.mark.line, document.mark.column, parts, keys)
+    return Document(document.where, value, mark)
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(file for file in directory.glob("*") if file.suffix in _YAML and file.is_file())
+
+
+def _named(node: Document) -> Any:
+    if isinstance(node.value, dict) and "id" not in node.value:
+        return {"id": Path(node.where).stem, **node.value}
+    return node.value
+
+
+def _from_module(file: Path) -> AgentGraph:
+    where = _shown(file)
+    found = _variables(file, where).get("graph")
+    if not isinstance(found, AgentGraph):
+        got = "no variable `graph`" if found is None else f"`graph` is of the class {type(found).__name__}"
+        raise GraphInvalid(where, [f"{got}; the module must hold `graph = AgentGraph(...)`"])
+    return checked(found, where)
+
+
+def _variables(file: Path, where: str) -> dict[str, Any]:
+    """Run the module, which is the user's own code, and return its variables."""
+    if not file.is_file():
+        raise GraphInvalid(where, ["No such file or directory"])
+    spec = importlib.util.spec_from_file_location(f"headgate_graph_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise GraphInvalid(where, ["not a Python module"])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses and pydantic look up the names in annotations
+    try:
+        spec.loader.exec_module(module)
+    except ValidationError as invalid:
+        raise GraphInvalid(where, [f"{invalid.title}.{line}" for line in _lines(invalid)]) from invalid
+    except UserError:
+        raise
+    except Exception as failure:
+        raise GraphInvalid(where, [_one_line(failure, file)]) from failure
+    return vars(module)
+
+
+def _one_line(failure: Exception, file: Path) -> str:
+    if isinstance(failure, SyntaxError):
+        line = failure.lineno or 1
+    else:
+        frames = traceback.extract_tb(failure.__traceback__)
+        line = next((f.lineno or 1 for f in reversed(frames) if Path(f.filename) == file), 1)
+    said = ascii(str(failure))[1:-1][:200]
+    return f"{_shown(file)}:{line}:1: {type(failure).__name__}: {said}"
+
+
+def _lines(invalid: ValidationError) -> list[str]:
+    return [
+        f"{show_path(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+        for detail in invalid.errors(include_url=False, include_context=False)
+    ]
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text so that `read_yaml` reads the same text: in quotes when unquoted it would mean a number."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+    def write_text(self, text: str) -> yaml.Node:
+        style = None
+        if "\n" in text:
+            style = "|"
+        elif not _is_text(text):
+            style = "'"
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return plain_scalar(text) is text
+    except ValueError:
+        return False
+
+
+_Dumper.add_representer(str, _Dumper.write_text)
