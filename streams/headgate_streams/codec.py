@@ -1,7 +1,7 @@
 """Turns messages into record values and headers, and back, refusing what is not what it says.
 
-Used by every loop. A record says its type, schema version and tenant in headers, so that it is refused before it is
-parsed; the tenant in key, header and message must be the same.
+Used by every loop. A record says its type, schema version and tenant in headers, so that it is refused
+before it is parsed; the tenant in key, header and message must be the same.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _KEYED_BY_EXECUTION: Final = frozenset({TaskInput, PlanInput})
 
 def encode(message: Message, tenant: str) -> tuple[bytes, Headers]:
     """Return the value and the headers of a record that carries `message` for `tenant`."""
-    return message.SerializeToString(), _headers(type(message), tenant)
+    return message.SerializeToString(), _headers(message.DESCRIPTOR.name, tenant)
 
 
 @lru_cache(maxsize=65_536)
-def _headers(kind: type[Message], tenant: str) -> Headers:
-    return ((TYPE, kind.DESCRIPTOR.name.encode()), (SCHEMA, SCHEMA_VERSION), (TENANT, tenant.encode()))
+def _headers(kind: str, tenant: str) -> Headers:
+    return ((TYPE, kind.encode()), (SCHEMA, SCHEMA_VERSION), (TENANT, tenant.encode()))
 
 
 def decode(record: LogRecord, expected: type[M]) -> M:
@@ -61,7 +61,7 @@ def decode(record: LogRecord, expected: type[M]) -> M:
     if len(value) > MAX_VALUE_BYTES:
         raise BadRecord("SIZE", f"the value has {len(value)} bytes, the most is {MAX_VALUE_BYTES}")
     kind, schema, raw_tenant = _said(record.headers)
-    if kind != _wire_name(expected):
+    if kind != expected.DESCRIPTOR.name.encode():
         raise BadRecord("TYPE_MISMATCH", f"not a {expected.DESCRIPTOR.name}: the header says {kind[:64]!a}")
     if schema != SCHEMA_VERSION:
         _check_schema(schema)
@@ -93,11 +93,6 @@ def _said(headers: Headers) -> tuple[bytes, bytes, bytes]:
         if not found.get(name):
             raise BadRecord("HEADER_MISSING", f"there is no header {name}")
     return found[TYPE], found[SCHEMA], found[TENANT]
-
-
-@lru_cache(maxsize=64)
-def _wire_name(kind: type[Message]) -> bytes:
-    return kind.DESCRIPTOR.name.encode()
 
 
 def _check_schema(schema: bytes) -> None:

@@ -70,6 +70,15 @@ class Topics:
         ]
 
 
+def check_partitions(topic: TopicDescription, existing: int | None) -> None:
+    """Raise UserError when a topic exists with another partition count: keys would change their partition."""
+    if existing is not None and existing != topic.partitions:
+        raise UserError(
+            f"topic {topic.name} exists with {existing} partitions, not {topic.partitions}: set the number of"
+            " partitions to what the topics were made with, or use another prefix"
+        )
+
+
 def partition_for(key: str | bytes, partitions: int) -> int:
     """Return the partition of `key` as Java's partitioner chooses it: murmur2, made positive, modulo."""
     return _hash(key if isinstance(key, bytes) else key.encode()) % partitions

@@ -1,0 +1,1 @@
+"""Parts of the embedded log: its file, its single writer, its groups, its reads."""

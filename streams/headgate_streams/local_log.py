@@ -1,0 +1,107 @@
+"""The embedded log: a durable SQLite file with partitions, groups and offsets, for one machine and no server.
+
+Serves the log port. Threads of one process hand records to each other in memory once they are on disk; other
+processes find them in the file. What is promised is what Kafka promises, for as many processes as share the
+file: order within a partition, at-least-once reading, one owner per partition, commits by the owner alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from headgate_streams.local.consumer import LocalConsumer
+from headgate_streams.local.database import OFFSET_BITS, Database
+from headgate_streams.local.fetching import LocalReader
+from headgate_streams.local.heartbeats import Heartbeats
+from headgate_streams.local.producer import LocalProducer
+from headgate_streams.local.writer import Writer
+from headgate_streams.port import TopicDescription, TopicPartition
+from headgate_streams.topics import check_partitions
+
+
+class _CreateTopics:
+    """Work that creates topics which are missing."""
+
+    durable = True
+
+    def __init__(self, topics: Sequence[TopicDescription]) -> None:
+        self._topics = topics
+        self.created: list[str] = []
+
+    def apply(self, writer: Writer) -> None:
+        existing = dict(writer.connection.execute("SELECT name, partitions FROM topics").fetchall())
+        for topic in self._topics:
+            check_partitions(topic, existing.get(topic.name))
+        for name, partitions, config in self._topics:
+            if name in existing or name in self.created:
+                continue
+            row = (name, partitions, json.dumps(dict(config), sort_keys=True))
+            writer.connection.execute("INSERT INTO topics VALUES (?, ?, ?)", row)
+            writer.connection.executemany(
+                "INSERT INTO partitions (topic, partition) VALUES (?, ?)",
+                [(name, number) for number in range(partitions)],
+            )
+            self.created.append(name)
+        if self.created:
+            writer.changed()
+
+
+class LocalLog:
+    """The embedded log of one file, shared by the threads of this process and by other processes."""
+
+    def __init__(self, path: Path | str, *, max_record_bytes: int = 1_048_576) -> None:
+        """Open or make the file; ":memory:" for a log that ends with this process. Raises LogUnavailable."""
+        self._database = Database(path)
+        self._writer = Writer(self._database)
+        self._max_record_bytes = max_record_bytes
+        self._heartbeats = Heartbeats(self._writer)
+
+    def producer(self) -> LocalProducer:
+        """Return a new producer."""
+        return LocalProducer(self._writer, self._max_record_bytes)
+
+    def consumer(self, group: str) -> LocalConsumer:
+        """Return a new member of `group`, once it subscribes."""
+        return LocalConsumer(self._database, self._writer, self._heartbeats, group)
+
+    def reader(self) -> LocalReader:
+        """Return a new reader outside any group."""
+        return LocalReader(self._database, self._writer)
+
+    def create_topics(self, topics: Iterable[TopicDescription]) -> list[str]:
+        """Create what is missing, all or none."""
+        work = _CreateTopics(list(topics))
+        self._writer.run(work)
+        return work.created
+
+    def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
+        """Return those of `topics` that exist."""
+        wanted = set(topics)
+        rows = self._database.read("SELECT name, partitions, config FROM topics")
+        return {
+            row[0]: TopicDescription(row[0], row[1], json.loads(row[2])) for row in rows if row[0] in wanted
+        }
+
+    def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """Return (0, end) of each: nothing is ever removed from this log."""
+        self._writer.refresh()
+        return {tp: (0, self._writer.places[self._writer.partition_id(tp)].next_offset) for tp in partitions}
+
+    def offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int:
+        """Search by halves, as append times never fall within a partition."""
+        self._writer.refresh()
+        pid = self._writer.partition_id(partition)
+        low, high = 0, self._writer.places[pid].next_offset
+        while low < high:
+            middle = (low + high) // 2
+            row_id = pid << OFFSET_BITS | middle
+            ((stamp,),) = self._database.read("SELECT timestamp_ms FROM records WHERE id = ?", (row_id,))
+            low, high = (middle + 1, high) if stamp < timestamp_ms else (low, middle)
+        return low
+
+    def close(self) -> None:
+        """Stop the heartbeats and close the file."""
+        self._heartbeats.close()
+        self._database.close()
