@@ -1,0 +1,241 @@
+"""Asks for runs and gives orders, from any process: what a platform's own code and the command both use.
+
+Everything a client asks is one record on the executions log; what comes of it is read in `observing` and `following`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any, Self
+
+from google.protobuf.duration_pb2 import Duration
+from headgate_graphs.errors import UserError
+from headgate_graphs.ids import EVERY_TENANT, is_name, is_tenant_id
+from headgate_graphs.model import AgentGraph, AgentLifetime
+from headgate_guardrails.policy import Policy
+from headgate_protos.v1.control_pb2 import (
+    AbortLifetime,
+    CompleteExecution,
+    OperatorCommand,
+    PauseLifetime,
+    RaiseBudget,
+    ResumeLifetime,
+)
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView
+from headgate_streams.blobs import BlobStore
+from headgate_streams.opening import open_blob_store, open_log
+from headgate_streams.payloads import BlobManager
+from headgate_streams.port import Delivery, Log, LogProducer
+from headgate_streams.publisher import ExecutionPublisher
+from headgate_streams.settings import StreamSettings
+from headgate_streams.topics import Topics
+
+from headgate import envelopes
+from headgate.following import Happening, follow
+from headgate.observing import Observer
+from headgate.outcome import Outcome, outcome_of
+from headgate.words import TERMINAL, status_word
+
+DELIVERY_TIMEOUT_S = 15.0
+"""How long one request may take to be durable in the log."""
+
+
+class Client:
+    """A client of one log. Safe to share between threads; `close` releases what it opened."""
+
+    def __init__(self, log: Log, blobs: BlobStore, settings: StreamSettings) -> None:
+        self.log = log
+        self.blobs = blobs
+        self.settings = settings
+        self.topics = Topics(settings.topic_prefix)
+        self.payloads = BlobManager(blobs, settings.inline_limit_bytes, settings.max_blob_bytes)
+        self.observer = Observer(log, self.topics)
+        self._issued_by = _who()
+        self._lock = threading.Lock()
+        self._producer: LogProducer | None = None
+        self._publisher: ExecutionPublisher | None = None
+
+    @classmethod
+    def open(cls, settings: StreamSettings) -> Self:
+        """Return a client of the log and the blob store that `settings` name."""
+        return cls(open_log(settings), open_blob_store(settings), settings)
+
+    def __enter__(self) -> Self:
+        """Nothing to do: the log is open already."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the producer and the log."""
+        with self._lock:
+            if self._producer is not None:
+                self._producer.close()
+                self._producer = self._publisher = None
+        self.log.close()
+
+    def create_topics(self, queues: tuple[str, ...] = ()) -> list[str]:
+        """Create the topics that are missing, those of `queues` too; return the names that were created."""
+        return self.log.create_topics(self.topics.descriptions(self.settings.partitions, queues))
+
+    def register_graph(self, graph: AgentGraph) -> Delivery:
+        """Register a graph version for its tenant; the same content again changes nothing."""
+        return self.submit(envelopes.graph_registered(graph))
+
+    def apply_policy(self, policy: Policy, tenant: str) -> Delivery:
+        """Put a policy in force for `tenant`, or for every tenant when it is "*"."""
+        return self.submit(envelopes.policy_set(policy, tenant))
+
+    def start(
+        self,
+        graph_id: str,
+        input: Any = None,
+        *,
+        tenant: str,
+        version: str = "",
+        lifetime_id: str | None = None,
+    ) -> AgentLifetime:
+        """Ask for one run of a registered graph; the same `lifetime_id` twice is one run.
+
+        `input` is any JSON value; a large one goes to the blob store.
+        """
+        lifetime = lifetime_id or envelopes.new_lifetime_id(graph_id)
+        self.submit(self.start_envelope(graph_id, input, tenant=tenant, version=version, lifetime_id=lifetime))
+        return AgentLifetime(
+            tenant_id=tenant, lifetime_id=lifetime, graph_id=graph_id, graph_version=version
+        )
+
+    def start_envelope(
+        self, graph_id: str, input: Any, *, tenant: str, version: str, lifetime_id: str
+    ) -> ExecutionEnvelope:
+        """Return the record that `start` appends; raises UserError for ids and inputs that cannot be."""
+        _check_tenant(tenant)
+        _check_name("lifetime id", lifetime_id)
+        payload = self.payloads.pack(tenant, _json_text(input))
+        return envelopes.lifetime_start(tenant, lifetime_id, graph_id, version, payload, self._issued_by)
+
+    def pause(self, tenant: str, lifetime_id: str, reason: str = "", ttl_ms: int | None = None) -> str:
+        """Order that nothing more of a lifetime is dispatched; return the command id."""
+        ttl = None if ttl_ms is None else Duration(seconds=ttl_ms // 1000, nanos=ttl_ms % 1000 * 1_000_000)
+        return self.command(tenant, lifetime_id, OperatorCommand(pause=PauseLifetime(reason=reason, ttl=ttl)))
+
+    def resume(self, tenant: str, lifetime_id: str, pause_generation: int = 0) -> str:
+        """Order that a paused lifetime goes on; generation 0 means the pause in force."""
+        resume = ResumeLifetime(pause_generation=pause_generation)
+        return self.command(tenant, lifetime_id, OperatorCommand(resume=resume))
+
+    def abort(self, tenant: str, lifetime_id: str, reason: str = "") -> str:
+        """Order that a lifetime ends now and what runs is cancelled."""
+        return self.command(tenant, lifetime_id, OperatorCommand(abort=AbortLifetime(reason=reason)))
+
+    def raise_budget(
+        self, tenant: str, lifetime_id: str | None, *, policy: str, rule: str, metric: str, value: int
+    ) -> str:
+        """Give one cap of one rule a new absolute value (cost in nano-USD), for a lifetime or the whole tenant."""
+        order = RaiseBudget(policy=policy, rule=rule, metric=metric, value=value)
+        return self.command(tenant, lifetime_id or "", OperatorCommand(raise_budget=order))
+
+    def complete(
+        self, tenant: str, lifetime_id: str, execution_id: str, outcome: int, answer: Any = None
+    ) -> str:
+        """Answer a human task; `outcome` is a HumanOutcome, `answer` any JSON value."""
+        text = "" if answer is None else _json_text(answer)
+        order = CompleteExecution(execution_id=execution_id, json_answer=text)
+        order.outcome = outcome  # type: ignore[assignment]
+        return self.command(tenant, lifetime_id, OperatorCommand(complete=order))
+
+    def command(self, tenant: str, lifetime_id: str, command: OperatorCommand) -> str:
+        """Append an operator's order; return its command id. A repeat with the same id is ignored."""
+        _check_tenant(tenant)
+        self.submit(envelopes.operator_command(tenant, lifetime_id, command, self._issued_by))
+        return str(command.command_id)
+
+    def lifetime(self, tenant: str, lifetime_id: str) -> LifetimeView | None:
+        """Return the gate's view of one lifetime; None when there is none (yet)."""
+        return self.observer.lifetime(tenant, lifetime_id)
+
+    def lifetimes(self, tenant: str) -> list[LifetimeView]:
+        """Return the gate's view of every lifetime of a tenant, oldest first."""
+        return self.observer.lifetimes(tenant)
+
+    def history(self, tenant: str, lifetime_id: str) -> list[Happening]:
+        """Return all that has happened to one lifetime, in the order in which the gate saw it."""
+        return self.observer.history(tenant, lifetime_id)
+
+    def follow(self, tenant: str, lifetime_id: str, timeout_s: float | None = None) -> Iterator[Happening]:
+        """Yield what has happened and what happens to one lifetime, until it has ended or time is up."""
+        for happening in follow(self.log, self.topics, tenant, lifetime_id, timeout_s=timeout_s):
+            if happening is not None:
+                yield happening
+
+    def wait(self, tenant: str, lifetime_id: str, timeout_s: float = 300.0) -> Outcome:
+        """Return how a lifetime ended, or where it stands when `timeout_s` is over."""
+        for happening in self.follow(tenant, lifetime_id, timeout_s):
+            view = happening.view
+            if view is not None and status_word(view.status) in TERMINAL:
+                return self.outcome(tenant, lifetime_id, view)
+        return self.outcome(tenant, lifetime_id, self.lifetime(tenant, lifetime_id))
+
+    def outcome(self, tenant: str, lifetime_id: str, view: LifetimeView | None) -> Outcome:
+        """Return the outcome in `view`, its value fetched from the blob store when it is large."""
+        value = None
+        if view is not None and view.outcome.WhichOneof("content"):
+            value = json.loads(self.payloads.unpack(tenant, view.outcome))
+        return outcome_of(lifetime_id, view, value)
+
+    def submit(self, envelope: ExecutionEnvelope) -> Delivery:
+        """Append one envelope to the log; return where it (first) landed once it is durable.
+
+        Raises LogUnavailable when the log does not answer, UserError when the topics do not exist.
+        """
+        _check_tenant(envelope.tenant_id, every=True)
+        delivered: list[Delivery] = []
+        with self._lock:
+            producer, publisher = self._open_publisher()
+            if envelope.tenant_id == EVERY_TENANT:
+                publisher.publish_everywhere(envelope, delivered.append)
+            else:
+                publisher.publish(envelope, delivered.append)
+            producer.flush(DELIVERY_TIMEOUT_S)
+        for delivery in delivered:
+            if delivery.error is not None:
+                raise delivery.error
+        return delivered[0]
+
+    def _open_publisher(self) -> tuple[LogProducer, ExecutionPublisher]:
+        if self._producer is None or self._publisher is None:
+            partitions = self.observer.partitions()
+            self._producer = self.log.producer()
+            self._publisher = ExecutionPublisher(self._producer, self.topics, partitions)
+        return self._producer, self._publisher
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the input is not JSON: {error}") from None
+
+
+def _check_tenant(tenant: str, *, every: bool = False) -> None:
+    if not (is_tenant_id(tenant) or (every and tenant == EVERY_TENANT)):
+        raise UserError(
+            f"{tenant[:64]!a} is not a tenant id: 3-40 lower-case letters, digits and inner hyphens"
+        )
+
+
+def _check_name(what: str, text: str) -> None:
+    if not is_name(text):
+        raise UserError(f"{text[:64]!a} is not a {what}: 1-128 letters, digits, '.', '_' or '-'")
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

@@ -1,0 +1,60 @@
+"""Reads what the user gives a run: JSON, a file, or plain text."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from headgate_graphs.errors import UserError
+
+_JSON_BEGINS = frozenset('{["')
+
+
+def read_input(given: str | None) -> Any:
+    """Return the JSON value of `given`: None for nothing, `@path` for a file's content, else JSON or plain text.
+
+    Text that begins like JSON ({, [ or ") must be JSON; a number, true, false or null is read as JSON; what is
+    left is a string. Raises UserError with line and column, or naming the file.
+    """
+    if given is None:
+        return None
+    if given.startswith("@"):
+        path = Path(given[1:])
+        return _parse(_read(path), str(path), strict=path.suffix == ".json")
+    return _parse(given, "--input", strict=False)
+
+
+def read_json(given: str, where: str) -> Any:
+    """Return the JSON value of `given`; raises UserError naming `where`, line and column."""
+    return _parse(given, where, strict=True)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the input: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: cannot read the input: not UTF-8 text") from None
+
+
+def _parse(text: str, where: str, *, strict: bool) -> Any:
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        if not strict and text.lstrip()[:1] not in _JSON_BEGINS:
+            return text
+        raise UserError(f"{where}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        if not strict and text.lstrip()[:1] not in _JSON_BEGINS:
+            return text
+        raise UserError(f"{where}: not JSON: {error}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: not JSON: a number that is not finite")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON value")

@@ -1,0 +1,176 @@
+"""Graphs and policies: graph validate, show, register; policy validate, apply, show."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headgate.command.place import Place
+from headgate.command.verb import verb
+
+GraphPath = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A directory with graph.yaml, a YAML file, or a Python module.")
+]
+PolicyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A policy in YAML.")]
+
+
+class GraphFormat(StrEnum):
+    """How a graph is shown."""
+
+    YAML = "yaml"
+    MERMAID = "mermaid"
+    DOT = "dot"
+    JSON = "json"
+    SCHEMA = "schema"
+
+
+def graph_validate(place: Place, path: GraphPath) -> int:
+    """Check a graph as a whole and show all faults at once; exit code 2 when there are any."""
+    from headgate_graphs.errors import UserError
+    from headgate_graphs.loading import load_graph
+
+    from headgate.command.faults import ExitCode
+    from headgate.command.printing import say, say_json
+
+    try:
+        graph = load_graph(path)
+    except UserError as invalid:
+        if not place.json and len(invalid.faults) < 2:
+            raise
+        faults = list(invalid.faults) or [str(invalid)]
+        if place.json:
+            say_json({"valid": False, "faults": faults})
+        for fault in () if place.json else faults:
+            typer.echo(fault, err=True)
+        return int(ExitCode.USER_ERROR)
+    name = f"{graph.metadata.id} {graph.metadata.version}"
+    counts = {"tasks": len(graph.tasks), "plans": len(graph.plans), "edges": len(graph.edges)}
+    if place.json:
+        say_json({"valid": True, "graph": graph.metadata.id, "version": graph.metadata.version} | counts)
+    else:
+        say(f"{path}: {name} is valid: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    return 0
+
+
+def graph_show(
+    place: Place,
+    path: GraphPath,
+    format: Annotated[GraphFormat, typer.Option("--format", help="How to write it.")] = GraphFormat.YAML,
+) -> None:
+    """Write a graph as YAML, a Mermaid or DOT drawing, canonical JSON, or the JSON Schema for editors."""
+    from headgate_graphs.export import to_dot, to_mermaid
+    from headgate_graphs.loading import dump_yaml, load_graph
+
+    graph = load_graph(path)
+    if format is GraphFormat.SCHEMA:
+        from headgate_graphs.schema import graph_json_schema
+
+        from headgate.command.printing import say_json
+
+        say_json(graph_json_schema())
+        return
+    if place.json or format is GraphFormat.JSON:
+        typer.echo(graph.canonical_json())
+        return
+    written = {GraphFormat.MERMAID: to_mermaid, GraphFormat.DOT: to_dot}.get(format, dump_yaml)(graph)
+    typer.echo(written.rstrip("\n"))
+
+
+def graph_register(place: Place, path: GraphPath) -> None:
+    """Register a graph version for a tenant, so that `start` may name it."""
+    from headgate_graphs.loading import load_graph
+
+    from headgate.command.printing import say, say_json
+    from headgate.definitions import register_new
+
+    settings = place.settings()
+    graph = load_graph(path).for_tenant(settings.tenant)
+    queues = tuple(sorted({node.config.queue for node in graph.nodes.values() if node.config.queue}))
+    with place.client(settings, queues) as client:
+        new = register_new(client, graph)
+    name = f"{graph.metadata.id} {graph.metadata.version}"
+    if place.json:
+        said = {"graph": graph.metadata.id, "version": graph.metadata.version, "registered": new}
+        say_json(said | {"tenant": settings.tenant})
+    else:
+        say(f"{'registered' if new else 'already registered'}: graph {name} for tenant {settings.tenant}")
+
+
+def policy_validate(place: Place, file: PolicyPath) -> None:
+    """Check a policy; a fault is shown with file, line and column."""
+    from headgate_guardrails.policy import load_policy
+
+    from headgate.command.printing import say, say_json
+
+    policy = load_policy(file)
+    if place.json:
+        say_json({"valid": True, "policy": policy.name, "version": policy.version, "rules": len(policy.rules)})
+    else:
+        say(f"{file}: policy {policy.name} v{policy.version} is valid: {len(policy.rules)} rules, {policy.mode}")
+
+
+def policy_apply(
+    place: Place,
+    file: PolicyPath,
+    every_tenant: Annotated[
+        bool, typer.Option("--every-tenant", help="Put it in force for each tenant of the installation.")
+    ] = False,
+) -> None:
+    """Put a policy in force for a tenant; it replaces the one of the same name."""
+    from headgate_graphs.ids import EVERY_TENANT
+    from headgate_guardrails.policy import load_policy
+
+    from headgate.command.printing import say, say_json
+
+    policy = load_policy(file)
+    settings = place.settings()
+    tenant = EVERY_TENANT if every_tenant else settings.tenant
+    with place.client(settings) as client:
+        client.apply_policy(policy, tenant)
+    if place.json:
+        say_json({"policy": policy.name, "version": policy.version, "tenant": tenant})
+    else:
+        whom = "every tenant" if every_tenant else f"tenant {tenant}"
+        say(f"applied policy {policy.name} v{policy.version} for {whom}: in force as soon as the gate reads it")
+
+
+def policy_show(place: Place) -> None:
+    """Show the policies that are in force for a tenant, the platform's own among them."""
+    from headgate_guardrails.policy import policy_from_json
+
+    from headgate.command.printing import say, say_json, say_table
+    from headgate.command.views.rules import RULE_COLUMNS, rule_rows
+
+    settings = place.settings()
+    with place.client(settings) as client:
+        policies = [policy_from_json(one.document_json) for one in client.observer.policies(settings.tenant)]
+    if place.json:
+        say_json([policy.model_dump(mode="json", by_alias=True, exclude_defaults=True) for policy in policies])
+    elif not policies:
+        say(f"no policy is in force for tenant {settings.tenant}: headgate policy apply FILE")
+    else:
+        say_table(RULE_COLUMNS, [row for policy in policies for row in rule_rows(policy)])
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verbs."""
+    graph = typer.Typer(no_args_is_help=True, help="Check, show and register agent graphs.")
+    verb(graph, "validate", example="headgate graph validate examples/coding_agent")(graph_validate)
+    verb(graph, "show", example="headgate graph show demo --format mermaid")(graph_show)
+    verb(graph, "register", example="headgate graph register demo --kafka localhost:9092 --tenant acme")(
+        graph_register
+    )
+    app.add_typer(graph, name="graph")
+    policy = typer.Typer(no_args_is_help=True, help="Check, apply and show guardrail policies.")
+    verb(policy, "validate", example="headgate policy validate demo/policy.yaml")(policy_validate)
+    verb(
+        policy,
+        "apply",
+        example="""headgate policy apply demo/policy.yaml --tenant acme
+        headgate policy apply platform.yaml --every-tenant""",
+    )(policy_apply)
+    verb(policy, "show", example="headgate policy show --tenant acme")(policy_show)
+    app.add_typer(policy, name="policy")

@@ -1,0 +1,107 @@
+"""Long-lived processes: gate, worker task, worker plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headgate.command.place import Place
+from headgate.command.verb import verb
+
+if TYPE_CHECKING:
+    from headgate_graphs.model import NodeKind
+
+    from headgate.settings import HeadgateSettings
+
+Deadline = Annotated[
+    float,
+    typer.Option("--deadline", metavar="SECONDS", min=0.1, help="How long stopping may take on SIGTERM or Ctrl-C."),
+]
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[PATH]...", help="Directories or modules with handlers; the ready ones are always there."),
+]
+Queues = Annotated[
+    list[str] | None,
+    typer.Option("--queue", metavar="NAME", help="Serve this named queue and not the default one; repeatable."),
+]
+Concurrency = Annotated[
+    int | None, typer.Option("--concurrency", metavar="N", min=1, help="Handlers at once. (default 32)")
+]
+
+
+def gate(place: Place, deadline: Deadline = 10.0) -> None:
+    """Run a gate until SIGTERM or Ctrl-C; run several, they share the partitions.
+
+    A gate admits and dispatches work, holds budgets, and moves every lifetime on.
+    """
+    from headgate.command.service import serve
+    from headgate.embedding import gate_service
+
+    settings = place.settings()
+    with place.client(settings) as client:
+        client.observer.partitions()
+        service = gate_service(client, settings)
+        serve(place, service, f"gate ready: {_where(settings)}, topics {settings.topic_prefix}.*", deadline)
+
+
+def worker_task(
+    place: Place,
+    paths: Paths = None,
+    queue: Queues = None,
+    concurrency: Concurrency = None,
+    deadline: Deadline = 10.0,
+) -> None:
+    """Run a worker for Task nodes until SIGTERM or Ctrl-C."""
+    from headgate_graphs.model import NodeKind
+
+    _worker(place, NodeKind.TASK, paths or [], tuple(queue or ()), concurrency, deadline)
+
+
+def worker_plan(
+    place: Place,
+    paths: Paths = None,
+    queue: Queues = None,
+    concurrency: Concurrency = None,
+    deadline: Deadline = 10.0,
+) -> None:
+    """Run a worker for Plan nodes until SIGTERM or Ctrl-C."""
+    from headgate_graphs.model import NodeKind
+
+    _worker(place, NodeKind.PLAN, paths or [], tuple(queue or ()), concurrency, deadline)
+
+
+def _worker(
+    place: Place,
+    kind: NodeKind,
+    paths: list[Path],
+    queues: tuple[str, ...],
+    concurrency: int | None,
+    deadline: float,
+) -> None:
+    from headgate.command.service import serve
+    from headgate.embedding import worker_service
+    from headgate.handlers import handler_types, registry_of
+
+    settings = place.settings()
+    registry = registry_of(paths)
+    with place.client(settings, queues) as client:
+        client.observer.partitions()
+        service = worker_service(client, settings, kind, registry, queues, concurrency)
+        types = ", ".join(handler_types(registry, kind))
+        serve(place, service, f"{kind.value} worker ready: {_where(settings)}, handlers {types}", deadline)
+
+
+def _where(settings: HeadgateSettings) -> str:
+    return f"kafka {settings.kafka}" if settings.kafka else f"local log {settings.local}"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verbs."""
+    verb(app, "gate", example="headgate gate --kafka localhost:9092")(gate)
+    worker = typer.Typer(no_args_is_help=True, help="Run workers: they run the handlers of nodes.")
+    verb(worker, "task", example="headgate worker task examples/coding_agent --kafka localhost:9092")(worker_task)
+    verb(worker, "plan", example="headgate worker plan examples/coding_agent --kafka localhost:9092")(worker_plan)
+    app.add_typer(worker, name="worker")

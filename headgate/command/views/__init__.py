@@ -1,0 +1,1 @@
+"""What the command shows: pure state made from happenings, and its renderings."""

@@ -1,0 +1,58 @@
+"""Lines that tell a person what stopped a run and exactly what to type next."""
+
+from __future__ import annotations
+
+import shlex
+
+from headgate_protos.v1.control_pb2 import GuardrailViolation
+
+from headgate.command.place import Place
+from headgate.command.views.state import LifetimeState
+from headgate.words import clock, violation_line
+
+
+def ending_lines(state: LifetimeState) -> list[str]:
+    """Return one line for each rule that stopped the run, or its reason; none when all is well."""
+    view = state.view
+    if view is None or state.status in ("running", "completed"):
+        return []
+    if view.violations:
+        return [f"stopped by {violation_line(broken)}" for broken in view.violations]
+    return [f"{state.status}: {view.reason}"] if view.reason else []
+
+
+def waiting_lines(place: Place, lifetime: str, state: LifetimeState) -> list[str]:
+    """Return one line for each person the run waits for, with the command that answers."""
+    if state.view is None or state.status not in ("running", "paused"):
+        return []
+    return [
+        f"waits for a person at {one.node_id} until {clock(one.deadline)}: {one.json_input[:200]} "
+        f"— answer with: headgate control complete {shlex.quote(lifetime)} {one.execution_id} --approve"
+        f"{place.as_options()}"
+        for one in state.view.waiting
+    ]
+
+
+def pause_lines(place: Place, lifetime: str, again: str, state: LifetimeState) -> list[str]:
+    """Return the commands that raise the broken caps, resume, and go on; `again` repeats the run."""
+    view = state.view
+    name, where = shlex.quote(lifetime), place.as_options()
+    raises = [
+        f"  headgate control raise-budget {name} --policy {one.policy} --rule {one.rule} "
+        f"--metric {_metric(one)} --value {_twice(one)}{where}"
+        for one in (view.violations if view is not None else ())
+        if one.metric
+    ]
+    return ["to go on:", *raises, f"  headgate control resume {name}{where}", f"  {again}"]
+
+
+def _metric(broken: GuardrailViolation) -> str:
+    return "cost_usd" if broken.metric.startswith("cost") else str(broken.metric)
+
+
+def _twice(broken: GuardrailViolation) -> str:
+    """Return a cap that lets the run go on for a while: twice the larger of the limit and what was measured."""
+    value = 2 * max(broken.limit, broken.measured)
+    if broken.metric.startswith("cost"):
+        return f"{value / 1e9:.9f}".rstrip("0").rstrip(".")
+    return str(value)

@@ -1,0 +1,78 @@
+"""What a run says when it is over: outcome, spend per node, the rule that stopped it, how to go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from headgate.command.faults import ExitCode
+from headgate.command.place import Place
+from headgate.command.printing import message_to_dict, say, say_json, say_table
+from headgate.command.views.advice import ending_lines, pause_lines
+from headgate.command.views.caps import caps_of
+from headgate.command.views.state import LifetimeState
+from headgate.command.views.tables import SPEND_COLUMNS, SPEND_NUMBERS, spend_rows
+from headgate.running import Run
+
+SHOWN_OUTCOME = 2_000
+"""Characters of the outcome that are shown to people; `--json` has all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, and the command that repeats it."""
+
+    place: Place
+    run: Run
+    state: LifetimeState
+    value: Any
+    code: ExitCode
+    again: str
+
+
+def say_ending(ending: Ending) -> None:
+    """Tell people, or scripts."""
+    if ending.place.json:
+        say_json(ending_json(ending))
+        return
+    state = ending.state
+    say_table(SPEND_COLUMNS, spend_rows(state), right=SPEND_NUMBERS)
+    if ending.value is not None:
+        say(f"outcome: {_shortened(ending.value)}")
+    say(f"{ending.run.lifetime_id}: {state.status.upper()}")
+    for line in (*ending_lines(state), *_what_next(ending)):
+        say(line)
+
+
+def ending_json(ending: Ending) -> dict[str, Any]:
+    """Return the ending as plain data: the same facts, whole."""
+    state, run = ending.state, ending.run
+    return {
+        "lifetime_id": run.lifetime_id,
+        "tenant": run.tenant,
+        "status": state.status,
+        "exit_code": int(ending.code),
+        "reason": state.view.reason if state.view is not None else "",
+        "outcome": ending.value,
+        "spent": asdict(state.total),
+        "nodes": {node: asdict(spend) for node, spend in state.spend.items()},
+        "caps": [asdict(cap) for cap in caps_of(run.policies, state)],
+        "violations": [message_to_dict(one) for one in (state.view.violations if state.view is not None else ())],
+        "next": [line.strip() for line in _what_next(ending)],
+    }
+
+
+def _what_next(ending: Ending) -> list[str]:
+    match ending.code:
+        case ExitCode.PAUSED:
+            return pause_lines(ending.place, ending.run.lifetime_id, ending.again, ending.state)
+        case ExitCode.UNFINISHED:
+            return [f"not at its end yet; go on with: {ending.again}"]
+        case _:
+            return []
+
+
+def _shortened(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN_OUTCOME else f"{text[:SHOWN_OUTCOME]}… ({len(text):,} characters)"

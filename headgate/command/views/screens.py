@@ -1,0 +1,124 @@
+"""How a run is shown while it goes: live on a terminal, plain lines elsewhere, nothing with --json."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from headgate_graphs.model import AgentGraph
+from headgate_protos.v1.execution_pb2 import LifetimeView
+
+from headgate.command.faults import complain
+from headgate.command.place import Place
+from headgate.command.printing import say
+from headgate.command.views.advice import waiting_lines
+from headgate.command.views.state import LifetimeState
+from headgate.happening import Happening
+from headgate.running import Run
+from headgate.words import clock, control_word, execution_word, status_word, usd, violation_line
+
+
+class Screen(Protocol):
+    """Shows a run while it goes."""
+
+    def show(self, happening: Happening) -> None:
+        """Take in one happening that the state has taken in already."""
+
+    def tick(self) -> None:
+        """Called about ten times a second."""
+
+    def warn(self, line: str) -> None:
+        """Show a warning."""
+
+
+class SilentScreen:
+    """Shows nothing but warnings: for --json."""
+
+    def show(self, happening: Happening) -> None:
+        """Nothing."""
+
+    def tick(self) -> None:
+        """Nothing."""
+
+    def warn(self, line: str) -> None:
+        """Write the line to stderr."""
+        complain(line)
+
+
+class PlainScreen(SilentScreen):
+    """One line for each thing that happens, for logs and pipes."""
+
+    def __init__(self, place: Place, run: Run, state: LifetimeState) -> None:
+        self._place, self._run, self._state = place, run, state
+        self._waited: set[str] = set()
+
+    def show(self, happening: Happening) -> None:
+        """Write the line of a happening, if it has one."""
+        line = happening_line(happening)
+        if line:
+            say(f"{clock(happening.when_ms)} {line}")
+        if happening.view is not None:
+            self._say_waiting()
+
+    def _say_waiting(self) -> None:
+        for line in waiting_lines(self._place, self._run.lifetime_id, self._state):
+            if line not in self._waited:
+                self._waited.add(line)
+                say(line)
+
+
+def happening_line(happening: Happening) -> str:
+    """Return one line for people; empty when it says nothing new to them."""
+    if happening.dispatch is not None:
+        headers = happening.dispatch.headers
+        again = f" attempt {headers.attempt}" if headers.attempt > 1 else ""
+        return f"{headers.node_id} #{headers.iteration}{again} dispatched"
+    if happening.execution is not None:
+        return _result_line(happening)
+    if happening.event is not None:
+        event = happening.event
+        shadow = "shadow " if event.shadow else ""
+        broken = "; ".join(violation_line(one) for one in event.violations)
+        return f"{shadow}{control_word(event.type)} {event.node_id} {broken or event.reason}".replace("  ", " ")
+    if isinstance(happening.message, LifetimeView):
+        reason = f": {happening.message.reason}" if happening.message.reason else ""
+        return f"lifetime {status_word(happening.message.status).upper()}{reason}"
+    return ""
+
+
+def _result_line(happening: Happening) -> str:
+    done = happening.execution
+    assert done is not None  # noqa: S101 - the caller has looked
+    headers, usage, error = done.headers, done.resource_usage, done.result.error
+    spent = f" {usage.tokens_used:,} tokens {usd(usage.cost_nano_usd)}" if usage.tokens_used or usage.cost_nano_usd else ""
+    chosen = getattr(done.result, "next_task_ids", ())
+    where = f" → {', '.join(chosen)}" if chosen else ""
+    why = f" {error.code}: {error.message}" if error.code else ""
+    word = execution_word(headers.status)
+    return f"{headers.node_id} #{headers.iteration} {word} in {usage.latency_ms / 1000:.2f} s{spent}{where}{why}"
+
+
+@contextmanager
+def open_screen(place: Place, graph: AgentGraph, run: Run, state: LifetimeState) -> Iterator[Screen]:
+    """Open the screen that fits: --json, a terminal, or neither."""
+    if place.json:
+        yield SilentScreen()
+        return
+    policies = ", ".join(f"{one.name} v{one.version}" for one in run.policies) or "none"
+    doing = "going on with" if run.known_before else "running"
+    say(f"{doing} {graph.metadata.id} {graph.metadata.version} as {run.lifetime_id} · policies: {policies}")
+    if not sys.stdout.isatty():
+        yield PlainScreen(place, run, state)
+        return
+    from headgate.command.views.live import LiveScreen
+
+    with LiveScreen(place, graph, run, state) as live:
+        yield live
+
+
+def seconds_since(ms: int) -> float:
+    """Return how long ago a log time was, by this machine's clock; 0 when the clocks disagree."""
+    return max(0.0, time.time() - ms / 1000)

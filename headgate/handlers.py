@@ -1,0 +1,57 @@
+"""Finds the handlers of a graph, and says which are missing before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from headgate_graphs.errors import UserError
+from headgate_graphs.model import AgentGraph, NodeKind
+from headgate_workers.handlers import NEVER_DISPATCHED, HandlerRegistry, handlers_in
+from headgate_workers.loading import load_handlers
+
+
+def registry_of(given: Iterable[Any]) -> HandlerRegistry:
+    """Return the handlers of `given`: paths, modules, decorated functions, Handlers; the ready ones are always there.
+
+    Raises UserError for a path without handlers and for two handlers of one type.
+    """
+    registry = HandlerRegistry()
+    add_handlers(registry, given)
+    return registry
+
+
+def add_handlers(registry: HandlerRegistry, given: Iterable[Any]) -> None:
+    """Add to a registry what `registry_of` takes."""
+    for one in given:
+        if isinstance(one, str | Path):
+            registry.merge(load_handlers(Path(one)))
+        elif isinstance(one, ModuleType):
+            for handler in handlers_in(one):
+                registry.add(handler)
+        else:
+            registry.add(one)
+
+
+def handler_types(registry: HandlerRegistry, kind: NodeKind) -> list[str]:
+    """Return the types that are served, sorted."""
+    return registry.types(kind)
+
+
+def check_handlers(graph: AgentGraph, registry: HandlerRegistry, where: str) -> None:
+    """Raise UserError naming every node whose type has no handler."""
+    missing = [
+        f"{node.kind.value} {node.id} is of type {node.type}"
+        for node in graph.nodes.values()
+        if node.type not in NEVER_DISPATCHED and registry.get(node.kind, node.type) is None
+    ]
+    if missing:
+        kinds = " and ".join(f"{kind.value}s: {', '.join(registry.types(kind))}" for kind in NodeKind)
+        raise UserError(f"{where}: no handler for {'; '.join(missing)} (there are {kinds})")
+
+
+def queues_of(graph: AgentGraph) -> tuple[str, ...]:
+    """Return the named queues that a graph's nodes use, sorted."""
+    return tuple(sorted({node.config.queue for node in graph.nodes.values() if node.config.queue}))

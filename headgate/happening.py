@@ -1,0 +1,95 @@
+"""One thing that happened to one lifetime, whichever topic it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headgate_graphs.errors import BadRecord
+from headgate_protos.v1.control_pb2 import ExecutionEvent
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView
+from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
+from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
+from headgate_streams.codec import decode
+from headgate_streams.port import LogRecord
+from headgate_streams.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One record of a lifetime.
+
+    `order` sorts all that happened to one lifetime in the order in which the gate saw it: a record of the log by
+    its own offset, an output of the gate behind the record that led to it.
+    """
+
+    when_ms: int
+    order: tuple[int, int, int]
+    message: Any
+    """LifetimeStart, ExecutionStarted, TaskExecution, PlanExecution, OperatorCommand, ExecutionEvent, LifetimeView,
+    TaskInput or PlanInput."""
+
+    @property
+    def view(self) -> LifetimeView | None:
+        """The message when it is the gate's view of the lifetime."""
+        return self.message if isinstance(self.message, LifetimeView) else None
+
+    @property
+    def event(self) -> ExecutionEvent | None:
+        """The message when it is a control event."""
+        return self.message if isinstance(self.message, ExecutionEvent) else None
+
+    @property
+    def execution(self) -> TaskExecution | PlanExecution | None:
+        """The message when it is a result."""
+        return self.message if isinstance(self.message, TaskExecution | PlanExecution) else None
+
+    @property
+    def dispatch(self) -> TaskInput | PlanInput | None:
+        """The message when it is an input that the gate dispatched."""
+        return self.message if isinstance(self.message, TaskInput | PlanInput) else None
+
+
+def read_happening(
+    record: LogRecord, topics: Topics, tenant: str, lifetime_id: str | None
+) -> Happening | None:
+    """Return what a record says about a lifetime (any lifetime of the tenant when None); None when nothing.
+
+    What does not decode is the gate's to report, and is passed over here.
+    """
+    try:
+        if record.topic == topics.executions:
+            return _from_log(record, tenant, lifetime_id)
+        return _from_gate(record, topics, tenant, lifetime_id)
+    except BadRecord:
+        return None
+
+
+def _from_log(record: LogRecord, tenant: str, lifetime_id: str | None) -> Happening | None:
+    envelope = decode(record, ExecutionEnvelope)
+    kind = envelope.WhichOneof("payload")
+    if envelope.tenant_id != tenant or kind in (None, "tick", "logic_version", "heartbeat"):
+        return None
+    if lifetime_id is not None and envelope.lifetime_id != lifetime_id:
+        return None
+    return Happening(record.timestamp_ms, (record.offset, 0, 0), getattr(envelope, str(kind)))
+
+
+def _from_gate(
+    record: LogRecord, topics: Topics, tenant: str, lifetime_id: str | None
+) -> Happening | None:
+    if record.value is None:
+        return None
+    message = decode(record, _type_of(record.topic, topics))
+    lifetime = message.headers.lifetime_id if hasattr(message, "headers") else message.lifetime_id
+    if message.tenant_id != tenant or (lifetime_id is not None and lifetime != lifetime_id):
+        return None
+    return Happening(record.timestamp_ms, (message.source.offset, 1, message.source.index), message)
+
+
+def _type_of(topic: str, topics: Topics) -> Any:
+    if topic == topics.control_events:
+        return ExecutionEvent
+    if topic == topics.lifetimes:
+        return LifetimeView
+    return TaskInput if topic.startswith(topics.task_inputs()) else PlanInput

@@ -1,0 +1,129 @@
+"""Looks things up in the log itself: lifetimes, histories, definitions, dead letters. Small logs need no catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from headgate_graphs.errors import BadRecord
+from headgate_graphs.ids import EVERY_TENANT
+from headgate_protos.v1.execution_pb2 import (
+    DeadLetter,
+    ExecutionEnvelope,
+    GraphRegistered,
+    LifetimeView,
+    PolicySet,
+)
+from headgate_streams.codec import decode
+from headgate_streams.port import Log, LogRecord, TopicPartition
+from headgate_streams.topics import Topics, partition_for
+
+from headgate.happening import Happening, read_happening
+from headgate.reading import count_partitions, partitions_of, read_to_now
+from headgate.words import TERMINAL, millis, status_word
+
+CLOCK_SLACK_MS = 60_000
+"""How much earlier than its start a lifetime's records are looked for: log time may stand still, never goes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLetter:
+    """A dead letter and where it lies: `<partition>:<offset>` names it."""
+
+    partition: int
+    offset: int
+    when_ms: int
+    letter: DeadLetter
+
+
+class Observer:
+    """Reads one log; holds nothing, so every answer is as of now."""
+
+    def __init__(self, log: Log, topics: Topics) -> None:
+        self._log = log
+        self._topics = topics
+
+    def partitions(self) -> int:
+        """Return how many partitions the log has; raises UserError when its topics do not exist."""
+        return count_partitions(self._log, self._topics.executions)
+
+    def lifetimes(self, tenant: str) -> list[LifetimeView]:
+        """Return the newest view of every lifetime of a tenant, oldest start first."""
+        latest: dict[str, LifetimeView] = {}
+        for record in read_to_now(self._log, [self._home(self._topics.lifetimes, tenant)]):
+            view = _view(record, tenant)
+            if view is not None and not _hidden_by(latest.get(view.lifetime_id), view):
+                latest[view.lifetime_id] = view
+        return sorted(latest.values(), key=lambda view: (millis(view.started_at), view.lifetime_id))
+
+    def lifetime(self, tenant: str, lifetime_id: str) -> LifetimeView | None:
+        """Return the newest view of one lifetime; None when no gate has published one."""
+        return next((view for view in self.lifetimes(tenant) if view.lifetime_id == lifetime_id), None)
+
+    def history(self, tenant: str, lifetime_id: str) -> list[Happening]:
+        """Return all that the log, the control events and the views say of a lifetime, in the gate's order."""
+        names = (self._topics.executions, self._topics.control_events, self._topics.lifetimes)
+        since_ms = self._since(tenant, lifetime_id)
+        records = read_to_now(
+            self._log,
+            [self._home(name, tenant) for name in names],
+            lambda where, first: max(first, self._log.offset_at(where, since_ms)) if since_ms else first,
+        )
+        found = (read_happening(record, self._topics, tenant, lifetime_id) for record in records)
+        return sorted((one for one in found if one is not None), key=lambda one: one.order)
+
+    def graphs(self, tenant: str) -> list[GraphRegistered]:
+        """Return every graph version registered for a tenant, first registration first."""
+        found: dict[tuple[str, str], GraphRegistered] = {}
+        for envelope in self._definitions(tenant):
+            if envelope.WhichOneof("payload") == "graph_registered":
+                graph = envelope.graph_registered
+                found.setdefault((graph.graph_id, graph.version), graph)
+        return list(found.values())
+
+    def policies(self, tenant: str) -> list[PolicySet]:
+        """Return the policies set for a tenant or for every tenant, the newest of each name."""
+        found: dict[tuple[str, str], PolicySet] = {}
+        for envelope in self._definitions(tenant):
+            if envelope.WhichOneof("payload") == "policy_set":
+                found[(envelope.tenant_id, envelope.policy_set.name)] = envelope.policy_set
+        return list(found.values())
+
+    def dead_letters(self, tenant: str | None = None) -> Iterator[FoundLetter]:
+        """Yield the dead letters of a tenant, or all of them; oldest first within a partition."""
+        for record in read_to_now(self._log, partitions_of(self._log, [self._topics.dead_letters])):
+            try:
+                letter = decode(record, DeadLetter)
+            except BadRecord:
+                continue
+            if tenant is None or letter.tenant_id == tenant:
+                yield FoundLetter(record.partition, record.offset, record.timestamp_ms, letter)
+
+    def _home(self, topic: str, tenant: str) -> TopicPartition:
+        return TopicPartition(topic, partition_for(tenant, self.partitions()))
+
+    def _since(self, tenant: str, lifetime_id: str) -> int:
+        view = self.lifetime(tenant, lifetime_id)
+        return max(0, millis(view.started_at) - CLOCK_SLACK_MS) if view is not None else 0
+
+    def _definitions(self, tenant: str) -> Iterator[ExecutionEnvelope]:
+        for record in read_to_now(self._log, [self._home(self._topics.executions, tenant)]):
+            try:
+                envelope = decode(record, ExecutionEnvelope)
+            except BadRecord:
+                continue
+            if envelope.tenant_id in (tenant, EVERY_TENANT):
+                yield envelope
+
+
+def _view(record: LogRecord, tenant: str) -> LifetimeView | None:
+    try:
+        view = decode(record, LifetimeView)
+    except BadRecord:
+        return None
+    return view if view.tenant_id == tenant else None
+
+
+def _hidden_by(known: LifetimeView | None, view: LifetimeView) -> bool:
+    """Whether a known terminal view hides a later record: a repeat from before the end says nothing new."""
+    return known is not None and status_word(known.status) in TERMINAL and status_word(view.status) not in TERMINAL

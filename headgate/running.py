@@ -1,0 +1,104 @@
+"""Begins one run: registers the graph, puts policies in force, asks for the lifetime. Used by `run`, embedded or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headgate_graphs.errors import UserError
+from headgate_graphs.ids import is_name
+from headgate_graphs.model import AgentGraph
+from headgate_guardrails.policy import Policy
+from headgate_protos.v1.execution_pb2 import LifetimeView
+from headgate_streams.port import TopicPartition
+from headgate_streams.topics import partition_for
+
+from headgate.client import Client
+from headgate.definitions import apply_new, policies_in_force, register_new
+from headgate.envelopes import new_lifetime_id
+from headgate.following import Happening, follow, starting_points
+from headgate.handlers import queues_of
+from headgate.words import millis
+
+HISTORY_SLACK_MS = 60_000
+"""How much earlier than a lifetime's start its records are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A lifetime that was asked for, and where to begin to follow it."""
+
+    tenant: str
+    lifetime_id: str
+    offset: int
+    """Where the request stands in the log; a view made from an earlier record may be out of date."""
+    since: Mapping[TopicPartition, int]
+    policies: tuple[Policy, ...]
+    """Every policy in force for the tenant."""
+    known_before: bool
+    """Whether the lifetime had begun earlier, so that this run goes on with it."""
+
+    def follow(self, client: Client, timeout_s: float | None) -> Iterator[Happening | None]:
+        """Yield what happens to the lifetime, from its beginning; None regularly while nothing does."""
+        return follow(
+            client.log, client.topics, self.tenant, self.lifetime_id, since=self.since, timeout_s=timeout_s
+        )
+
+
+def begin(
+    client: Client,
+    graph: AgentGraph,
+    input: Any,
+    *,
+    policies: Sequence[Policy] = (),
+    lifetime_id: str | None = None,
+) -> Run:
+    """Register `graph` for its tenant, apply `policies` to it, and ask for one lifetime.
+
+    An id that is known already goes on with that lifetime. Raises UserError when it is another graph's, when the
+    graph's version is registered with other content, or when the input is not JSON.
+    """
+    tenant = graph.tenant_id
+    lifetime = lifetime_id or new_lifetime_id(graph.metadata.id)
+    if not is_name(lifetime):
+        raise UserError(f"{lifetime[:64]!a} is not a lifetime id: 1-128 letters, digits, '.', '_' or '-'")
+    known = client.lifetime(tenant, lifetime) if lifetime_id is not None else None
+    _check_same_graph(known, graph)
+    since = starting_points(
+        client.log,
+        client.topics,
+        tenant,
+        queues_of(graph),
+        max(0, millis(known.started_at) - HISTORY_SLACK_MS) if known is not None else None,
+    )
+    register_new(client, graph)
+    for policy in policies:
+        apply_new(client, policy, tenant)
+    request = client.start_envelope(
+        graph.metadata.id, input, tenant=tenant, version=graph.metadata.version, lifetime_id=lifetime
+    )
+    offset = client.submit(request).offset
+    in_force = tuple(policies_in_force(client, tenant))
+    return Run(tenant, lifetime, offset, since, in_force, known is not None)
+
+
+def gate_has_passed(client: Client, run: Run) -> bool:
+    """Whether a gate has committed beyond the run's request, so that the views are up to date with it."""
+    where = TopicPartition(
+        client.topics.executions, partition_for(run.tenant, client.observer.partitions())
+    )
+    consumer = client.log.consumer(f"{client.settings.topic_prefix}.gate")
+    try:
+        committed = consumer.committed([where]).get(where)
+    finally:
+        consumer.close()
+    return committed is not None and committed.offset > run.offset
+
+
+def _check_same_graph(known: LifetimeView | None, graph: AgentGraph) -> None:
+    if known is not None and known.graph_id and known.graph_id != graph.metadata.id:
+        raise UserError(
+            f"lifetime {known.lifetime_id} runs graph {known.graph_id}, not {graph.metadata.id}: "
+            "leave out --lifetime to begin another one"
+        )

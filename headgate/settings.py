@@ -1,0 +1,50 @@
+"""What the command and the embedded run read from the environment beyond the log's own settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headgate_graphs.errors import UserError
+from headgate_graphs.ids import is_tenant_id
+from headgate_graphs.model import DEFAULT_TENANT
+from headgate_streams.settings import StreamSettings
+from pydantic import ValidationError
+
+
+class HeadgateSettings(StreamSettings):
+    """Settings of the log and the blob store, and whose work is meant."""
+
+    tenant: str = DEFAULT_TENANT
+    """Tenant that a command speaks for (HEADGATE_TENANT); one tenant is enough to begin with."""
+
+
+def open_settings(given: dict[str, Any]) -> HeadgateSettings:
+    """Return the settings: `given` wins over the environment; raises UserError naming what is wrong.
+
+    A local directory that is given explicitly means the local log, whatever HEADGATE_KAFKA says.
+    """
+    if given.get("local") is not None and given.get("kafka") is not None:
+        raise UserError("--local and --kafka exclude each other: give one of them")
+    values = {name: value for name, value in given.items() if value is not None}
+    if "local" in values:
+        values["kafka"] = None
+    try:
+        settings = HeadgateSettings(**values)
+    except ValueError as invalid:
+        raise UserError(_one_line(invalid)) from invalid
+    if not is_tenant_id(settings.tenant):
+        raise UserError(
+            f"{settings.tenant[:64]!a} is not a tenant id: 3-40 lower-case letters, digits and inner hyphens"
+        )
+    return settings
+
+
+def _one_line(invalid: ValueError) -> str:
+    if not isinstance(invalid, ValidationError):
+        return f"settings: {invalid}"
+    faults = (
+        f"{'.'.join(map(str, error['loc']))} (HEADGATE_{str(error['loc'][0]).upper()}): {error['msg']}"
+        for error in invalid.errors(include_url=False)
+        if error["loc"]
+    )
+    return "settings: " + "; ".join(faults)

@@ -1,0 +1,1 @@
+"""Projects that `headgate init` copies; package files, never imported."""

@@ -1,0 +1,77 @@
+"""Wire values as people read them: statuses, money, tokens, times, broken rules. Used by every view."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from headgate_protos.v1.common_pb2 import ExecutionStatus, LifetimeStatus
+from headgate_protos.v1.control_pb2 import ControlType, GuardrailViolation, PolicyScope
+
+TERMINAL = frozenset({"completed", "failed", "aborted", "rejected"})
+"""Statuses after which a lifetime does nothing more."""
+MONEY_METRIC = "cost_usd"
+"""The one metric whose wire unit (nano-USD) is not what people write (USD)."""
+
+
+def status_word(status: int) -> str:
+    """Return "running", "paused", … for a LifetimeStatus."""
+    return str(LifetimeStatus.Name(status)).removeprefix("LIFETIME_STATUS_").lower()
+
+
+def execution_word(status: int) -> str:
+    """Return "pending", "completed", … for an ExecutionStatus."""
+    return str(ExecutionStatus.Name(status)).removeprefix("EXECUTION_STATUS_").lower()
+
+
+def control_word(kind: int) -> str:
+    """Return "PAUSE_LIFETIME", … for a ControlType."""
+    return str(ControlType.Name(kind)).removeprefix("CONTROL_TYPE_")
+
+
+def scope_word(scope: int) -> str:
+    """Return "execution", "lifetime" or "tenant"."""
+    return str(PolicyScope.Name(scope)).removeprefix("POLICY_SCOPE_").lower()
+
+
+def usd(nano: int) -> str:
+    """Return nano-USD as dollars: cents at least, more decimals only where they say something."""
+    text = f"{nano / 1e9:.6f}".rstrip("0")
+    whole, _, fraction = text.partition(".")
+    return f"${whole}.{fraction:0<2}"
+
+
+def amount(metric: str, value: int) -> str:
+    """Return a metric's value in the unit people write: USD for money, else a grouped number."""
+    return usd(value) if metric.startswith("cost") else f"{value:,}"
+
+
+def clock(when: Timestamp | int) -> str:
+    """Return HH:MM:SS.mmm, local time, of a Timestamp or Unix milliseconds."""
+    return _local(when).strftime("%H:%M:%S.%f")[:-3]
+
+
+def moment(when: Timestamp | int) -> str:
+    """Return ISO 8601 in UTC with milliseconds."""
+    return _local(when).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def millis(when: Timestamp) -> int:
+    """Return Unix milliseconds."""
+    return int(when.seconds * 1000 + when.nanos // 1_000_000)
+
+
+def violation_line(broken: GuardrailViolation) -> str:
+    """Return one line: the rule, where it stands, the measured value and the limit."""
+    rule = f"rule {broken.rule} of policy {broken.policy} v{broken.version} ({scope_word(broken.scope)} scope)"
+    if not broken.metric:
+        return f"{rule}: {broken.expression or broken.action}"
+    parts = f"committed {amount(broken.metric, broken.committed)}, held {amount(broken.metric, broken.held)}"
+    asked = f", asked {amount(broken.metric, broken.requested)}" if broken.requested else ""
+    measured, limit = amount(broken.metric, broken.measured), amount(broken.metric, broken.limit)
+    return f"{rule}: {broken.metric} {measured} against the limit {limit} ({parts}{asked})"
+
+
+def _local(when: Timestamp | int) -> datetime:
+    ms = when if isinstance(when, int) else millis(when)
+    return datetime.fromtimestamp(ms / 1000, UTC).astimezone()
