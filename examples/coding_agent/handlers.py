@@ -8,7 +8,7 @@
                 └──── the tests fail ─────────── decide ←─────────────────┘
                                                   │ they pass
                                                   ▼
-                                       (approve → confirm →) end
+                                       (approve → confirm →) accept
 
 Tasks do the work, plans decide what comes next. Nothing here counts money or stops the loop for its price:
 the gate does, by the policy that the run is under.
@@ -16,6 +16,7 @@ the gate does, by the policy that the run is under.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,23 @@ async def validate(ctx: TaskContext, data: dict[str, Any]) -> Result:
         report, tried = TestReport(passed=False, output=str(refused)), str(data["edits"])
     else:
         report, tried = await run_pytest(copy, _request(ctx).python, TESTS_TIMEOUT_S), diff(original, copy)
-    outcome = data | report.model_dump() | {"tried": tried, "directory": str(copy), "round": ctx.iteration}
-    return Result(outcome, metadata={"passed": report.passed, "round": ctx.iteration})
+    value = data | report.model_dump() | {"tried": tried, "directory": str(copy), "round": ctx.iteration}
+    if report.passed:
+        _directory(ctx, "passed.json").write_text(json.dumps(value), encoding="utf-8")
+    return Result(value, metadata={"passed": report.passed, "round": ctx.iteration})
+
+
+@task
+def accept(ctx: TaskContext) -> dict[str, Any]:
+    """Return the patch that passed: the outcome of the run."""
+    passed = json.loads(_directory(ctx, "passed.json").read_text(encoding="utf-8"))
+    return {
+        "explanation": passed["explanation"],
+        "diff": passed["tried"],
+        "directory": passed["directory"],
+        "rounds": passed["round"],
+        "model": passed["model"],
+    }
 
 
 @plan
@@ -156,7 +172,8 @@ async def decide(ctx: PlanContext) -> Decision:
     """Accept a patch that passes the tests; else go back with what failed, as often as the request allows."""
     report, request = _value(ctx), _request(ctx)
     if report["passed"]:
-        return Decision(next=["approve" if request.approve else "end"], output=_outcome(report))
+        question = {"question": "Is this patch good?", "diff": report["tried"]}
+        return Decision(next=["approve" if request.approve else "accept"], output=question)
     if report["round"] >= request.max_rounds:
         raise NonRetryable(f"none of {report['round']} patches passed the tests; see {report['directory']}")
     return Decision(next=["propose_patch"], output=report | {"failure": report["output"]})
@@ -164,8 +181,11 @@ async def decide(ctx: PlanContext) -> Decision:
 
 @plan
 async def confirm(ctx: PlanContext) -> Decision:
-    """End with the patch that a person approved."""
-    return Decision(next=["end"], output=_value(ctx))
+    """Do as the person said."""
+    said = _value(ctx)
+    if said["outcome"] == "rejected":
+        raise NonRetryable(f"a person said no: {said['answer']}")
+    return Decision(next=["accept"])
 
 
 def _request(ctx: TaskContext | PlanContext) -> Request:
@@ -195,13 +215,3 @@ def _values(ctx: PlanContext, *node_ids: str) -> list[Any]:
         if result.error:
             raise NonRetryable(f"{result.node_id} failed: {result.error.message}")
     return [results[node_id].value for node_id in node_ids]
-
-
-def _outcome(report: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "explanation": report["explanation"],
-        "diff": report["tried"],
-        "directory": report["directory"],
-        "rounds": report["round"],
-        "model": report["model"],
-    }

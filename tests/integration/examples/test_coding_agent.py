@@ -58,4 +58,7 @@ def test_the_first_patch_fails_the_real_tests_and_the_second_passes_them(
         assert checked["passed"] is passed
         data = checked | {"failure": checked["output"]}
     assert recorded.calls == ["first patch", "second patch"]
+    outcome = handlers.accept(task_context())
+    assert (outcome["rounds"], outcome["model"]) == (2, "recorded/gpt-4.1-mini")
+    assert "divmod" in outcome["diff"]
     assert "divmod" in Path(checked["directory"], "tally/split.py").read_text()

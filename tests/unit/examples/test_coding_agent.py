@@ -65,12 +65,12 @@ def test_a_patch_that_changes_nothing_is_asked_for_again(handlers, plan_context,
     assert run(handlers.check_patch(plan_context({"propose_patch": {"edits": edits}}))).next == [target]
 
 
-@pytest.mark.parametrize(("approve", "target"), [(False, "end"), (True, "approve")])
-def test_a_patch_that_passes_ends_the_run_or_goes_to_a_person(handlers, plan_context, run, approve, target):
+@pytest.mark.parametrize(("approve", "target"), [(False, "accept"), (True, "approve")])
+def test_a_patch_that_passes_is_accepted_or_shown_to_a_person(handlers, plan_context, run, approve, target):
     report = REPORT | {"passed": True, "round": 2}
     decision = run(handlers.decide(plan_context({"validate": report}, approve=approve)))
     assert decision.next == [target]
-    assert (decision.output["diff"], decision.output["rounds"]) == ("the diff", 2)
+    assert decision.output["diff"] == "the diff"
 
 
 def test_a_patch_that_fails_goes_back_with_what_failed(handlers, plan_context, run):
@@ -83,3 +83,14 @@ def test_a_patch_that_fails_goes_back_with_what_failed(handlers, plan_context, r
 def test_after_the_last_round_the_run_fails(handlers, plan_context, run):
     with pytest.raises(NonRetryable, match="none of 3 patches"):
         run(handlers.decide(plan_context({"validate": REPORT | {"passed": False, "round": 3}}, max_rounds=3)))
+
+
+@pytest.mark.parametrize("outcome", ["approved", "answered"])
+def test_what_a_person_lets_through_is_accepted(handlers, plan_context, run, outcome):
+    said = {"outcome": outcome, "answer": None}
+    assert run(handlers.confirm(plan_context({"approve": said}))).next == ["accept"]
+
+
+def test_what_a_person_refuses_fails_the_run_with_their_words(handlers, plan_context, run):
+    with pytest.raises(NonRetryable, match="said no: too clever"):
+        run(handlers.confirm(plan_context({"approve": {"outcome": "rejected", "answer": "too clever"}})))
