@@ -28,8 +28,9 @@ help: ## Show this
 setup: $(VENV)/.installed $(VENV)/.protos ## Make .venv with everything in it, .venv/bin/headgate too
 
 demo: setup ## Run the coding agent on the embedded log; needs Python alone
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	$(BIN)/headgate run examples/coding_agent --policy examples/coding_agent/policies/generous.yaml --local "$$fresh"
+	@rm -rf .build/demo
+	@$(BIN)/headgate run examples/coding_agent --policy examples/coding_agent/policies/generous.yaml --local .build/demo
+	@echo "The log is kept: $(BIN)/headgate list --local .build/demo"
 
 ##@ Verify
 test: setup ## Run every test, with real Kafka (Java, Maven) and MinIO (Go); says what it skips and why

@@ -82,7 +82,7 @@ def _is_a_run(name: str) -> bool:
 def _stop_all(folder: Path) -> None:
     for home in folder.glob("*/server.json"):
         if (running := recorded(home.parent)) is not None:
-            stop(running)
+            stop(running, grace_s=0)  # its data are thrown away: nothing to end well for
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,11 @@ HOME = Path(__file__).parents[2] / ".build"
 
 
 def prepare() -> None:
-    """Make what can be made here; one line for each thing that cannot."""
-    for make in (kafka.prepare, minio.prepare):
+    """Make what can be made here and is not given by an endpoint; one line for each thing that cannot."""
+    for endpoint, make in (("HEADGATE_TEST_KAFKA", kafka.prepare), ("HEADGATE_TEST_S3", minio.prepare)):
         try:
-            make()
+            if not os.environ.get(endpoint):
+                make()
         except ServerUnavailable as error:
             say(str(error))
 
