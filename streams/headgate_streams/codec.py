@@ -18,6 +18,7 @@ from headgate_protos.v1.common_pb2 import ExecutionHeaders, Source
 from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
+from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 from headgate_streams.port import Headers, LogRecord
 
@@ -172,6 +173,10 @@ def _check_letter(_letter: DeadLetter, _tenant: str) -> None:
     """Nothing more: a letter may be about what has no valid tenant, and is then everybody's."""
 
 
+def _check_pointer(_pointer: CheckpointPointer, _tenant: str) -> None:
+    """Nothing more: a checkpoint is of a whole partition."""
+
+
 def _check_execution_headers(headers: ExecutionHeaders) -> None:
     if not 0 < headers.status <= 6:
         raise BadRecord("ENUM", f"status {headers.status} is not an ExecutionStatus")
@@ -191,6 +196,7 @@ _CHECKS: Final[dict[type[Message], Callable[[Any, str], None]]] = {
     ExecutionEvent: _check_event,
     LifetimeView: _check_view,
     DeadLetter: _check_letter,
+    CheckpointPointer: _check_pointer,
 }
 
 

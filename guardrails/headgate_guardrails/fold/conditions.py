@@ -1,7 +1,8 @@
-"""`when` rules: CEL over one execution and over sums of its scope, compiled once and checked against a closed set.
+"""`when` rules: CEL over one execution and over sums of its scope, against a closed set of variables.
 
-`sum(tokens_used) > 10000` is not CEL, whose functions see values and not columns. So `sum(x)`, `max(x)`, `avg(x)`
-and `count()` are rewritten to variables of the same length before CEL sees them: columns in errors stay right.
+`sum(tokens_used) > 10000` is not CEL, whose functions see values and not columns. So `sum(x)`, `max(x)`,
+`avg(x)` and `count()` are rewritten to variables of the same length before CEL sees them: columns in
+errors stay right.
 """
 
 from __future__ import annotations

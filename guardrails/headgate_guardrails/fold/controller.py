@@ -58,7 +58,7 @@ class ExecutionController:
         turn.emit(CONTROL_EVENTS, self.tenant.tenant_id, self.tenant.tenant_id, event)
 
     def shadows(self, lifetime: Lifetime, matches: Sequence[Match], execution_id: str, node_id: str) -> None:
-        """Publish what shadow rules would have done: a verdict on a lifetime once, one on an execution each time."""
+        """Publish what shadow rules would have done; a verdict on the lifetime only once."""
         for match in matches:
             rule = match.rule
             key = (rule.policy, rule.version, rule.name)
@@ -77,7 +77,7 @@ class ExecutionController:
             )
 
     def view(self, lifetime: Lifetime) -> None:
-        """Publish the lifetime as it stands; an ended one under its own key, so that no late repeat hides it."""
+        """Publish the lifetime as it stands; an ended one under a key that no late repeat can hide."""
         key = f"{self.tenant.tenant_id}/{lifetime.lifetime_id}"
         if lifetime.ended_at:
             key += "/end"

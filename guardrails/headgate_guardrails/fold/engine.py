@@ -70,9 +70,7 @@ class GuardrailEngine:
         envelope = decode(record, execution_pb2.ExecutionEnvelope)
         kind = envelope.WhichOneof("payload")
         if kind is None:
-            raise BadRecord(
-                "TYPE_MISMATCH", "the envelope is empty or of a kind that this version does not know"
-            )
+            raise BadRecord("TYPE_MISMATCH", "the envelope is of a kind that this version does not know")
         if envelope.tenant_id == EVERY_TENANT:
             self._partition_record(kind, envelope)
             return

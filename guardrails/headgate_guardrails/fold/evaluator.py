@@ -142,9 +142,11 @@ class PolicyEvaluator:
                 match = self._over(cap, lifetime, candidate)
                 if match is not None:
                     matches.append(match)
-            for rule in compiled.at_settlement if settled else compiled.at_admission:
-                if self._broken(rule, lifetime, candidate):
-                    matches.append(Match(rule, _condition_violation(rule)))
+            matches += [
+                Match(rule, _condition_violation(rule))
+                for rule in (compiled.at_settlement if settled else compiled.at_admission)
+                if self._broken(rule, lifetime, candidate)
+            ]
         if len(matches) > 1:
             matches.sort(key=lambda match: -match.rule.verdict)
         return matches

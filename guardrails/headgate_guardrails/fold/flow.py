@@ -32,6 +32,8 @@ TIMEOUT_MS = 60_000
 """How long a handler may run when its node does not say."""
 HUMAN_TIMEOUT_MS = 86_400_000
 """How long a person may take when the node does not say."""
+MAX_INPUT_BYTES = 900_000
+"""A joined input above this would not fit into a record of the log."""
 MAX_LOST = 5
 """Attempts of one visit that may be lost with their workers."""
 
@@ -219,7 +221,7 @@ class Flow:
             self.reject(work, next_id, obeyed)
 
     def reject(self, work: Work, rejected_id: str, matches: Sequence[Match]) -> None:
-        """Publish a rejection and deliver it to the next plan as a failed result; a plan's fails the lifetime."""
+        """Publish a rejection and deliver it to the next plan as a failed result; a plan's ends the run."""
         lifetime = self.lifetime
         violations = [m.violation for m in matches]
         reason = describe(violations[0])
@@ -252,6 +254,9 @@ class Flow:
         lifetime, turn = self.lifetime, self.turn
         timeout = timeout_of(node)
         is_human = node.type == "human"
+        if sum(one.ByteSize() for one in work.upstreams) > MAX_INPUT_BYTES:
+            self.end(pb.LIFETIME_STATUS_FAILED, f"INPUT_TOO_LARGE: what joins at {node.id} exceeds a record")
+            return
         leased = not is_human and is_leased(node)
         due = turn.clock + (timeout if is_human else START_WITHIN_MS if leased else START_WITHIN_MS + timeout)
         lifetime.inflight[new_id] = InFlight(work, hold, due, leased)
@@ -359,7 +364,7 @@ class Flow:
         )
 
     def end(self, status: int, reason: str, **event: Any) -> None:
-        """End the lifetime: what is in flight is orphaned, workers are told, the terminal view is published."""
+        """End the lifetime: orphan what is in flight, tell the workers, publish the terminal view."""
         lifetime, turn = self.lifetime, self.turn
         if not lifetime.is_live:
             return
@@ -412,7 +417,7 @@ class Flow:
 
 
 def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> None:
-    """Keep the holds of an execution that nobody waits for any more until their runs report or the grace is over."""
+    """Keep the holds of an execution that nobody waits for until its runs report or the grace is over."""
     due = clock + ORPHAN_GRACE_MS
     node_id = flight.work.node_id
     for run in flight.runs.values():

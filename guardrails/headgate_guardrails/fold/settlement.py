@@ -69,8 +69,6 @@ def _refuse_forged(tenant: Tenant, lifetime: Lifetime, execution: Execution, fli
     headers = execution.headers
     if not headers.run_id or len(headers.run_id) > 64:
         raise BadRecord("DECODE", "a result needs a run_id of 1-64 characters")
-    if not headers.HasField("started_at") and not headers.status:
-        raise BadRecord("ENUM", "a result needs a status")
     node = lifetime.graphs.nodes.get(headers.node_id)
     if node is None or isinstance(node, Plan) != isinstance(execution, plan_pb2.PlanExecution):
         raise BadRecord(
@@ -208,7 +206,7 @@ def _failed(flow: Flow, work: Work, execution: Execution) -> None:
 def retry_failed(
     flow: Flow, work: Work, failed_id: str, error: pb.ExecutionError, *, final: bool = True
 ) -> bool:
-    """Schedule the next attempt if one is left; else, when `final`, deliver the failure. Return whether it will be retried."""
+    """Schedule the next attempt and return True; when none is left, deliver the failure if `final`."""
     config = flow.lifetime.graphs.nodes[work.node_id].config
     tries = work.attempt - work.lost
     if error.retryable and tries <= config.max_retries:

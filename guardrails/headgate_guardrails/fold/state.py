@@ -1,4 +1,4 @@
-"""What the gate remembers of one partition: tenants, their lifetimes, what is in flight. Plain objects, no logic.
+"""What the gate remembers of one partition: tenants, their lifetimes, what is in flight. No logic.
 
 Insertion order of every dict is part of the state: it comes from the log and a checkpoint keeps it.
 """

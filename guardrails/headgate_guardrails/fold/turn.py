@@ -1,4 +1,4 @@
-"""One turn of the fold: a record's place and clock, the outputs made so far, and the timers. Used by the verbs."""
+"""One turn of the fold: a record's place and clock, the outputs made so far, and the timers."""
 
 from __future__ import annotations
 

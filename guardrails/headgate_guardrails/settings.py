@@ -1,0 +1,22 @@
+"""Settings of the gate process; nothing here can change a decision, only when work is saved or noticed."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class GateSettings(BaseModel):
+    """How the gate runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_records: int = Field(default=500, ge=1, le=10_000)
+    """Records folded before outputs are flushed and the offset is committed; more is faster and later."""
+    poll_ms: int = Field(default=50, ge=1, le=1_000)
+    """Longest wait for a record; also how exactly timers fire on an idle partition."""
+    checkpoint_records: int = Field(default=20_000, ge=1)
+    """A partition is checkpointed after so many records (a restart folds no more than these again) ..."""
+    checkpoint_s: float = Field(default=60.0, gt=0)
+    """... or after so many seconds in which there was any record."""
+    stop_s: float = Field(default=20.0, gt=0)
+    """How long a graceful stop may take to save its checkpoints."""
