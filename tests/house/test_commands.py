@@ -22,15 +22,18 @@ def test_makefile_offers_and_explains_its_targets() -> None:
     assert makefile_targets() >= TARGETS
 
 
+def named_targets(page: str) -> set[str]:
+    """Return the targets of `make` that a page names, in code: between back-quotes or in a fenced block."""
+    fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL))
+    return {
+        *re.findall(r"^(?:\$ )?make ([a-z][a-z0-9-]*)", fenced, flags=re.MULTILINE),
+        *re.findall(r"`make ([a-z][a-z0-9-]*)", page),
+    }
+
+
 def test_pages_name_only_targets_that_exist() -> None:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-    named = {
-        target
-        for page in pages
-        for line in re.findall(r"(?:^|`|\$ )make ([a-z0-9 -]+)", page.read_text(), flags=re.MULTILINE)
-        for target in line.split()[:1]
-    }
-    assert named <= makefile_targets()
+    assert {target for page in pages for target in named_targets(page.read_text())} <= makefile_targets()
 
 
 def test_automation_runs_the_test_command_of_the_readme() -> None:

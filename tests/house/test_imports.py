@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,14 @@ DOORS = {
 """Library -> beginning of the path of the modules that may import it."""
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield the top-level name of everything that a module imports, wherever in the module."""
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Return the top-level name of everything that a module imports, wherever in the module."""
+    return frozenset(_imports(ast.parse(path.read_text())))
+
+
+def _imports(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
