@@ -1,0 +1,1 @@
+"""Parts of the Kafka adapter; nothing outside this folder and `kafka_log` imports the client."""

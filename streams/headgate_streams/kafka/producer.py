@@ -1,0 +1,115 @@
+"""The Kafka adapter's producer: idempotent, acks=all, one report for each record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from headgate_graphs.errors import DeliveryFailed, LogUnavailable
+from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, Troubles, client_logger, kafka_error
+from headgate_streams.port import Delivery, Headers, OnDelivery
+
+_CLOSE_S: Final = 30.0
+
+
+class KafkaProducer:
+    """Appends to chosen partitions; reports come from `poll` and `flush` on the caller's thread."""
+
+    def __init__(self, bootstrap: str, options: Mapping[str, str]) -> None:
+        self._troubles = Troubles(bootstrap)
+        configuration: dict[str, Any] = {**PRODUCER, "bootstrap.servers": bootstrap, **options}
+        self._client = Producer({**configuration, "error_cb": self._troubles}, logger=client_logger)
+        self._produce = self._client.produce
+        self._refused: list[tuple[OnDelivery | None, Delivery]] = []
+        self._unheard: DeliveryFailed | None = None
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        on_delivery: OnDelivery | None = None,
+    ) -> None:
+        """Queue one record; a full queue is served until there is room."""
+        # Without a callback a lost record would not be noticed, so there always is one.
+        report = self._on_unheard if on_delivery is None else partial(_report, on_delivery)
+        # The client writes into a header list that it is given; ours are shared tuples.
+        listed: Any = list(headers)
+        try:
+            self._produce(topic, value, key, partition, report, headers=listed)
+        except BufferError:
+            self._wait_for_room(partial(self._produce, topic, value, key, partition, report, headers=listed))
+        except KafkaException as exception:
+            self._refuse(topic, partition, kafka_error(exception), on_delivery)
+
+    def _wait_for_room(self, produce: Callable[[], None]) -> None:
+        deadline = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline:
+            self._client.poll(0.05)
+            try:
+                produce()
+                return
+            except BufferError:
+                continue
+        raise self._troubles.unavailable("to make room in the producer's queue")
+
+    def _refuse(self, topic: str, partition: int, error: KafkaError, on_delivery: OnDelivery | None) -> None:
+        """Report a record that the client did not take, as a delivery like any other."""
+        self._refused.append((on_delivery, Delivery(_failure(topic, partition, error), partition, -1, -1)))
+
+    def _on_unheard(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None and self._unheard is None:
+            self._unheard = _failure(message.topic() or "", message.partition() or 0, error)
+
+    def poll(self, timeout_s: float = 0.0) -> int:
+        """Serve reports; raises DeliveryFailed for a failure that no callback heard."""
+        served = self._client.poll(timeout_s if not self._refused else 0.0) + self._serve_refused()
+        self._raise_unheard()
+        return served
+
+    def flush(self, timeout_s: float = 30.0) -> None:
+        """Wait until all is delivered and reported."""
+        left = self._client.flush(timeout_s)
+        self._serve_refused()
+        self._raise_unheard()
+        if left:
+            raise LogUnavailable(
+                f"{self._troubles.unavailable('to a flush')}; {left} records are not delivered"
+            )
+
+    def close(self) -> None:
+        """Flush; the client's threads end with the object."""
+        self.flush(_CLOSE_S)
+
+    def _serve_refused(self) -> int:
+        refused, self._refused = self._refused, []
+        for on_delivery, delivery in refused:
+            if on_delivery is not None:
+                on_delivery(delivery)
+            elif isinstance(delivery.error, DeliveryFailed):
+                self._unheard = self._unheard or delivery.error
+        return len(refused)
+
+    def _raise_unheard(self) -> None:
+        if self._unheard is not None:
+            error, self._unheard = self._unheard, None
+            raise error
+
+
+def _failure(topic: str, partition: int, error: KafkaError) -> DeliveryFailed:
+    return DeliveryFailed(f"{topic}[{partition}]: {error.str()} ({error.name()})")
+
+
+def _report(on_delivery: OnDelivery, error: KafkaError | None, message: Message) -> None:
+    partition = message.partition() or 0
+    if error is not None:
+        on_delivery(Delivery(_failure(message.topic() or "", partition, error), partition, -1, -1))
+    else:
+        on_delivery(Delivery(None, partition, message.offset() or 0, message.timestamp()[1]))

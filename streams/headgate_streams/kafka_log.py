@@ -1,0 +1,170 @@
+"""The log on Kafka 4 brokers: serves the log port with the confluent client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports these without saying so
+    AdminClient,
+    ConfigResource,
+    ConfigSource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+
+from headgate_graphs.errors import LogUnavailable
+from headgate_streams.kafka.clients import ANSWER_S, SHARED, Troubles, client_logger, kafka_error, meaning
+from headgate_streams.kafka.consumer import KafkaConsumer, KafkaReader
+from headgate_streams.kafka.producer import KafkaProducer
+from headgate_streams.port import TopicDescription, TopicPartition
+from headgate_streams.topics import check_partitions
+
+_T = TypeVar("_T")
+_PRODUCER_ONLY: Final = frozenset({"message.max.bytes", "linger.ms", "compression.type", "batch.size"})
+"""Options that only the producer understands, or should get."""
+
+
+class KafkaLog:
+    """A Kafka cluster. Nothing is asked of it before the first use."""
+
+    def __init__(self, bootstrap: str, options: Mapping[str, str] | None = None) -> None:
+        """Take the bootstrap servers and further client options, which win over ours."""
+        self._bootstrap = bootstrap
+        self._options = dict(options or {})
+        self._reading = {k: v for k, v in self._options.items() if k not in _PRODUCER_ONLY}
+        self._troubles = Troubles(bootstrap)
+        self._lock = threading.Lock()
+        self._client: AdminClient | None = None
+
+    def producer(self) -> KafkaProducer:
+        """Return a new producer."""
+        return KafkaProducer(self._bootstrap, self._options)
+
+    def consumer(self, group: str) -> KafkaConsumer:
+        """Return a new member of `group`, once it subscribes."""
+        return KafkaConsumer(self._bootstrap, self._reading, group)
+
+    def reader(self) -> KafkaReader:
+        """Return a new reader outside any group."""
+        return KafkaReader(self._bootstrap, self._reading)
+
+    def create_topics(self, topics: Iterable[TopicDescription]) -> list[str]:
+        """Create what is missing, with the broker's default replication; returns when all can be used."""
+        wanted = {topic.name: topic for topic in topics}
+        self._check(wanted)
+        existing = self._partition_counts()
+        missing = [topic for name, topic in wanted.items() if name not in existing]
+        created = self._create(missing) if missing else []
+        self._wait_for(set(wanted))
+        self._check(wanted)
+        return created
+
+    def _check(self, wanted: Mapping[str, TopicDescription]) -> None:
+        existing = self._partition_counts()
+        for topic in wanted.values():
+            check_partitions(topic, existing.get(topic.name))
+
+    def _create(self, missing: list[TopicDescription]) -> list[str]:
+        new = [NewTopic(t.name, t.partitions, -1, config=dict(t.config)) for t in missing]
+        created = []
+        for name, future in self._admin().create_topics(new, operation_timeout=ANSWER_S).items():
+            try:
+                self._answer(future, f"cannot create topic {name}")
+                created.append(name)
+            except KafkaException as exception:
+                if kafka_error(exception).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise meaning(kafka_error(exception), f"cannot create topic {name}") from exception
+        return created
+
+    def _wait_for(self, names: set[str]) -> None:
+        """Return when the metadata knows all of them, which is shortly after they are made."""
+        deadline = time.monotonic() + ANSWER_S
+        while missing := names - self._partition_counts().keys():
+            if time.monotonic() > deadline:
+                raise LogUnavailable(
+                    f"topics were created but are not to be seen: {', '.join(sorted(missing))}"
+                )
+            time.sleep(0.02)
+
+    def _partition_counts(self) -> dict[str, int]:
+        try:
+            topics = self._admin().list_topics(timeout=ANSWER_S).topics
+        except KafkaException as exception:
+            self._admin().poll(0)
+            raise self._troubles.unavailable("for the list of topics") from exception
+        return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
+
+    def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
+        """Return those of `topics` that exist, with the configuration that was set for each."""
+        counts = self._partition_counts()
+        wanted = [name for name in dict.fromkeys(topics) if name in counts]
+        if not wanted:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in wanted]
+        futures = self._admin().describe_configs(resources, request_timeout=ANSWER_S)
+        return {
+            resource.name: TopicDescription(resource.name, counts[resource.name], self._set_options(future))
+            for resource, future in futures.items()
+        }
+
+    def _set_options(self, future: Future[Any]) -> dict[str, str]:
+        entries = self._wait(future, "cannot describe topics")
+        source = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        return {name: entry.value for name, entry in sorted(entries.items()) if entry.source == source}
+
+    def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        """Return (beginning, end), in two requests whatever the number of partitions."""
+        asked = list(dict.fromkeys(partitions))
+        beginnings = self._list_offsets(asked, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        ends = self._list_offsets(asked, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return {tp: (beginnings[tp], ends[tp]) for tp in asked}
+
+    def offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int:
+        """Ask the broker's time index."""
+        found = self._list_offsets([partition], OffsetSpec.for_timestamp(timestamp_ms))[partition]
+        return found if found >= 0 else self.offsets([partition])[partition][1]
+
+    def _list_offsets(self, asked: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        if not asked:
+            return {}
+        request = {confluent_kafka.TopicPartition(*tp): spec for tp in asked}
+        futures = self._admin().list_offsets(request, request_timeout=ANSWER_S)
+        return {
+            TopicPartition(tp.topic, tp.partition): self._wait(
+                future, f"cannot read the offsets of {tp.topic}[{tp.partition}]"
+            ).offset
+            for tp, future in futures.items()
+        }
+
+    def _admin(self) -> AdminClient:
+        with self._lock:
+            if self._client is None:
+                options: dict[str, Any] = {**SHARED, "bootstrap.servers": self._bootstrap, **self._reading}
+                options["error_cb"] = self._troubles
+                self._client = AdminClient(options, logger=client_logger)
+            return self._client
+
+    def _wait(self, future: Future[_T], doing: str) -> _T:
+        try:
+            return self._answer(future, doing)
+        except KafkaException as exception:
+            raise meaning(kafka_error(exception), doing) from exception
+
+    def _answer(self, future: Future[_T], doing: str) -> _T:
+        try:
+            return future.result(timeout=ANSWER_S + 1)
+        except TimeoutError as error:
+            raise self._troubles.unavailable(f"({doing})") from error
+
+    def close(self) -> None:
+        """Let the admin client go."""
+        with self._lock:
+            self._client = None
