@@ -3,12 +3,11 @@
     read_issue → plan_work ─┬→ search_code ─┬→ diagnose
                             └→ run_tests ───┘     │
                                                   ▼
-                ┌──────────────────────→ propose_patch → check_patch → validate
-                │                                                         │
-                └──── the tests fail ─────────── decide ←─────────────────┘
-                                                  │ they pass
-                                                  ▼
-                                       (approve → confirm →) accept
+               ┌───── the tests fail ────→ propose_patch → check_patch
+               │                                                │
+             decide ←───────────────── validate ←───────────────┘
+               │
+               └───── they pass ─────────→ (approve → confirm →) accept
 
 Tasks do the work, plans decide what comes next. Nothing here counts money or stops the loop for its price:
 the gate does, by the policy that the run is under.
