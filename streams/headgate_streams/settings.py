@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -74,3 +75,8 @@ class FaultSettings(BaseSettings):
 
     crash_at: str | None = None
     """Name of the crash point at which the process dies as if by kill -9."""
+
+
+def environment(name: str) -> str | None:
+    """Return the variable that a graph names in place of a secret; None when it is unset or empty."""
+    return os.environ.get(name) or None
