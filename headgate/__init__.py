@@ -9,6 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headgate.client import Client
+    from headgate.embedded import Headgate
+    from headgate.following import Happening
+    from headgate.outcome import Outcome
     from headgate_graphs.errors import GraphInvalid, HeadgateError, NonRetryable, PolicyInvalid, UserError
     from headgate_graphs.loading import load_graph
     from headgate_graphs.model import (
@@ -30,11 +34,6 @@ if TYPE_CHECKING:
     )
     from headgate_guardrails.policy import Policy, load_policy
     from headgate_workers import Decision, PlanContext, Result, TaskContext, plan, task
-
-    from headgate.client import Client
-    from headgate.embedded import Headgate
-    from headgate.following import Happening
-    from headgate.outcome import Outcome
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,7 @@
 """Asks for runs and gives orders, from any process: what a platform's own code and the command both use.
 
-Everything a client asks is one record on the executions log; what comes of it is read in `observing` and `following`.
+Everything a client asks is one record on the executions log;
+what comes of it is read in `observing` and `following`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from google.protobuf.duration_pb2 import Duration
+
+from headgate import envelopes
+from headgate.following import Happening, follow
+from headgate.observing import Observer
+from headgate.outcome import Outcome, outcome_of
+from headgate.words import TERMINAL, status_word
 from headgate_graphs.errors import UserError
 from headgate_graphs.ids import EVERY_TENANT, is_name, is_tenant_id
 from headgate_graphs.model import AgentGraph, AgentLifetime
@@ -32,12 +39,6 @@ from headgate_streams.port import Delivery, Log, LogProducer
 from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import Topics
-
-from headgate import envelopes
-from headgate.following import Happening, follow
-from headgate.observing import Observer
-from headgate.outcome import Outcome, outcome_of
-from headgate.words import TERMINAL, status_word
 
 DELIVERY_TIMEOUT_S = 15.0
 """How long one request may take to be durable in the log."""
@@ -105,10 +106,10 @@ class Client:
         `input` is any JSON value; a large one goes to the blob store.
         """
         lifetime = lifetime_id or envelopes.new_lifetime_id(graph_id)
-        self.submit(self.start_envelope(graph_id, input, tenant=tenant, version=version, lifetime_id=lifetime))
-        return AgentLifetime(
-            tenant_id=tenant, lifetime_id=lifetime, graph_id=graph_id, graph_version=version
+        self.submit(
+            self.start_envelope(graph_id, input, tenant=tenant, version=version, lifetime_id=lifetime)
         )
+        return AgentLifetime(tenant_id=tenant, lifetime_id=lifetime, graph_id=graph_id, graph_version=version)
 
     def start_envelope(
         self, graph_id: str, input: Any, *, tenant: str, version: str, lifetime_id: str
@@ -136,7 +137,7 @@ class Client:
     def raise_budget(
         self, tenant: str, lifetime_id: str | None, *, policy: str, rule: str, metric: str, value: int
     ) -> str:
-        """Give one cap of one rule a new absolute value (cost in nano-USD), for a lifetime or the whole tenant."""
+        """Give one cap of one rule a new absolute value (cost in nano-USD), for a lifetime or the tenant."""
         order = RaiseBudget(policy=policy, rule=rule, metric=metric, value=value)
         return self.command(tenant, lifetime_id or "", OperatorCommand(raise_budget=order))
 

@@ -1,14 +1,13 @@
-"""Registers graphs and applies policies so that doing it again changes nothing and a clash is said at once."""
+"""Registers graphs and applies policies so that doing it again changes nothing and a clash is told."""
 
 from __future__ import annotations
 
 import hashlib
 
+from headgate.client import Client
 from headgate_graphs.errors import UserError
 from headgate_graphs.model import AgentGraph
 from headgate_guardrails.policy import Policy, policy_from_json
-
-from headgate.client import Client
 
 
 def register_new(client: Client, graph: AgentGraph) -> bool:

@@ -7,12 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from headgate_graphs.errors import HeadgateError
-from headgate_graphs.loading import load_graph
-from headgate_graphs.model import AgentGraph, NodeKind
-from headgate_guardrails.policy import Policy, load_policy
-from headgate_workers.handlers import HandlerRegistry
-
 from headgate.client import Client
 from headgate.embedding import Service, gate_service, stop_all, worker_service
 from headgate.handlers import add_handlers, check_handlers, queues_of
@@ -20,6 +14,11 @@ from headgate.outcome import Outcome
 from headgate.running import Run, begin
 from headgate.settings import HeadgateSettings, open_settings
 from headgate.words import TERMINAL, status_word
+from headgate_graphs.errors import HeadgateError
+from headgate_graphs.loading import load_graph
+from headgate_graphs.model import AgentGraph, NodeKind
+from headgate_guardrails.policy import Policy, load_policy
+from headgate_workers.handlers import HandlerRegistry
 
 STOP_DEADLINE_S = 15.0
 """How long gate and workers may take to end; what runs is cancelled or abandoned by then."""
@@ -32,7 +31,7 @@ class Headgate:
             outcome = headgate.run("my_agent", {"question": "…"}, policy="my_agent/policy.yaml")
             print(outcome.completed(), outcome.cost_usd)
 
-    The log is durable: a run that a crash or a pause interrupted goes on when it is run again with its lifetime id.
+    The log is durable: a run that a crash or a pause stopped goes on when run again with its lifetime id.
     `":memory:"` keeps everything in this process, for tests. One thread at a time.
     """
 
@@ -104,7 +103,7 @@ class Headgate:
         return self.wait(run, timeout_s)
 
     def wait(self, run: Run, timeout_s: float = 300.0) -> Outcome:
-        """Return the outcome of a run that has begun: its end, its pause, or where it stands after `timeout_s`."""
+        """Return the outcome of a run: its end, its pause, or where it stands after `timeout_s`."""
         view = None
         for happening in run.follow(self.client, timeout_s):
             self.check()

@@ -1,24 +1,24 @@
-"""Gate and workers as threads of this process: what the embedded run, `headgate gate` and `headgate worker` start."""
+"""Gate and workers as threads of this process: what `run`, `gate` and `worker` start."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
+from headgate_workers.worker import Worker
+
+from headgate.client import Client
 from headgate_graphs.errors import HeadgateError
 from headgate_graphs.model import NodeKind
 from headgate_guardrails.gate import Gate
 from headgate_guardrails.settings import GateSettings
 from headgate_streams.settings import StreamSettings
 from headgate_workers.handlers import HandlerRegistry
-from headgate_workers.runtime import Worker
 from headgate_workers.settings import WorkerSettings
-
-from headgate.client import Client
 
 
 class Service:
-    """One long-lived loop on a thread of its own. `stop` asks it to end; what ended it is raised by `join`."""
+    """One long-lived loop on a thread of its own. `stop` asks it to end; `join` raises what ended it."""
 
     def __init__(self, name: str, run: Callable[[threading.Event], None], ready: threading.Event) -> None:
         self.name = name

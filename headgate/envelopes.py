@@ -11,6 +11,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from headgate_graphs.model import AgentGraph
 from headgate_protos.v1.common_pb2 import Payload
 from headgate_protos.v1.control_pb2 import OperatorCommand

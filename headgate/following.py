@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from headgate_graphs.errors import UserError
-from headgate_streams.port import Log, TopicPartition
-from headgate_streams.topics import Topics, partition_for
-
 from headgate.happening import Happening, read_happening
 from headgate.reading import count_partitions, partitions_of
 from headgate.words import TERMINAL, status_word
+from headgate_graphs.errors import UserError
+from headgate_streams.port import Log, TopicPartition
+from headgate_streams.topics import Topics, partition_for
 
 POLL_S = 0.1
 """How long one poll waits; also how often a caller gets to look at its own clock."""
@@ -26,12 +25,14 @@ def starting_points(
 ) -> dict[TopicPartition, int]:
     """Return where to begin to follow a tenant: each partition's end now, or its offset at `since_ms`.
 
-    Views, control events and the log are read in the tenant's partition; inputs are spread over all partitions.
+    Views, control events and the log are read in the tenant's partition, inputs in every partition.
     """
     count = count_partitions(log, topics.executions)
     mine = partition_for(tenant, count)
     names = (topics.executions, topics.control_events, topics.lifetimes)
-    inputs = [name for queue in ("", *queues) for name in (topics.task_inputs(queue), topics.plan_inputs(queue))]
+    inputs = [
+        name for queue in ("", *queues) for name in (topics.task_inputs(queue), topics.plan_inputs(queue))
+    ]
     partitions = [TopicPartition(name, mine) for name in names] + partitions_of(log, inputs)
     if since_ms is None:
         return {where: end for where, (_, end) in log.offsets(partitions).items()}
@@ -49,8 +50,9 @@ def follow(
 ) -> Iterator[Happening | None]:
     """Yield what happens to one lifetime; None about ten times a second while nothing does.
 
-    Ends when the lifetime has and nothing more is there: once a terminal view has no open holds, or SETTLE_S after
-    the last terminal view. Without `since` the whole history comes first. Raises UserError when the topics do not exist.
+    Ends when the lifetime has and nothing more is there: once a terminal view has no open holds, or SETTLE_S
+    after the last terminal view. Without `since` the whole history comes first. Raises UserError when the
+    topics do not exist.
     """
     positions = since if since is not None else starting_points(log, topics, tenant, since_ms=0)
     if not positions:

@@ -7,14 +7,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from headgate_workers.loading import load_handlers
+
 from headgate_graphs.errors import UserError
 from headgate_graphs.model import AgentGraph, NodeKind
 from headgate_workers.handlers import NEVER_DISPATCHED, HandlerRegistry, handlers_in
-from headgate_workers.loading import load_handlers
 
 
 def registry_of(given: Iterable[Any]) -> HandlerRegistry:
-    """Return the handlers of `given`: paths, modules, decorated functions, Handlers; the ready ones are always there.
+    """Return the handlers of `given` (paths, modules, decorated functions) beside the ready ones.
 
     Raises UserError for a path without handlers and for two handlers of one type.
     """

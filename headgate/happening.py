@@ -19,15 +19,15 @@ from headgate_streams.topics import Topics
 class Happening:
     """One record of a lifetime.
 
-    `order` sorts all that happened to one lifetime in the order in which the gate saw it: a record of the log by
-    its own offset, an output of the gate behind the record that led to it.
+    `order` sorts all that happened to one lifetime in the order in which the gate saw it: a record of the log
+    by its own offset, an output of the gate behind the record that led to it.
     """
 
     when_ms: int
     order: tuple[int, int, int]
     message: Any
-    """LifetimeStart, ExecutionStarted, TaskExecution, PlanExecution, OperatorCommand, ExecutionEvent, LifetimeView,
-    TaskInput or PlanInput."""
+    """LifetimeStart, ExecutionStarted, TaskExecution, PlanExecution, OperatorCommand, ExecutionEvent,
+    LifetimeView, TaskInput or PlanInput."""
 
     @property
     def view(self) -> LifetimeView | None:
@@ -75,9 +75,7 @@ def _from_log(record: LogRecord, tenant: str, lifetime_id: str | None) -> Happen
     return Happening(record.timestamp_ms, (record.offset, 0, 0), getattr(envelope, str(kind)))
 
 
-def _from_gate(
-    record: LogRecord, topics: Topics, tenant: str, lifetime_id: str | None
-) -> Happening | None:
+def _from_gate(record: LogRecord, topics: Topics, tenant: str, lifetime_id: str | None) -> Happening | None:
     if record.value is None:
         return None
     message = decode(record, _type_of(record.topic, topics))

@@ -1,10 +1,13 @@
-"""Looks things up in the log itself: lifetimes, histories, definitions, dead letters. Small logs need no catalog."""
+"""Looks things up in the log itself: lifetimes, histories, definitions, dead letters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from headgate.happening import Happening, read_happening
+from headgate.reading import count_partitions, partitions_of, read_to_now
+from headgate.words import TERMINAL, millis, status_word
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import EVERY_TENANT
 from headgate_protos.v1.execution_pb2 import (
@@ -18,12 +21,8 @@ from headgate_streams.codec import decode
 from headgate_streams.port import Log, LogRecord, TopicPartition
 from headgate_streams.topics import Topics, partition_for
 
-from headgate.happening import Happening, read_happening
-from headgate.reading import count_partitions, partitions_of, read_to_now
-from headgate.words import TERMINAL, millis, status_word
-
 CLOCK_SLACK_MS = 60_000
-"""How much earlier than its start a lifetime's records are looked for: log time may stand still, never goes back."""
+"""How much earlier than its start a lifetime's records are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class Observer:
         return next((view for view in self.lifetimes(tenant) if view.lifetime_id == lifetime_id), None)
 
     def history(self, tenant: str, lifetime_id: str) -> list[Happening]:
-        """Return all that the log, the control events and the views say of a lifetime, in the gate's order."""
+        """Return all that the log, the control events and the views say of it, in the gate's order."""
         names = (self._topics.executions, self._topics.control_events, self._topics.lifetimes)
         since_ms = self._since(tenant, lifetime_id)
         records = read_to_now(
@@ -126,4 +125,8 @@ def _view(record: LogRecord, tenant: str) -> LifetimeView | None:
 
 def _hidden_by(known: LifetimeView | None, view: LifetimeView) -> bool:
     """Whether a known terminal view hides a later record: a repeat from before the end says nothing new."""
-    return known is not None and status_word(known.status) in TERMINAL and status_word(view.status) not in TERMINAL
+    return (
+        known is not None
+        and status_word(known.status) in TERMINAL
+        and status_word(view.status) not in TERMINAL
+    )

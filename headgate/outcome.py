@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from headgate.words import status_word
 from headgate_graphs.errors import HeadgateError
 from headgate_protos.v1.execution_pb2 import LifetimeView
-
-from headgate.words import status_word
 
 
 class NotCompleted(HeadgateError):
@@ -42,7 +41,9 @@ class Outcome:
     def completed(self) -> Any:
         """Return the value; raises NotCompleted unless the run completed."""
         if self.status != "completed":
-            raise NotCompleted(f"lifetime {self.lifetime_id} is {self.status}: {self.reason or 'no reason given'}")
+            raise NotCompleted(
+                f"lifetime {self.lifetime_id} is {self.status}: {self.reason or 'no reason given'}"
+            )
         return self.value
 
 

@@ -22,7 +22,7 @@ def partitions_of(log: Log, topics: Sequence[str]) -> list[TopicPartition]:
 
 
 def count_partitions(log: Log, topic: str) -> int:
-    """Return how many partitions the executions topic was made with; raises UserError when it does not exist."""
+    """Return how many partitions a topic was made with; raises UserError when it does not exist."""
     found = log.describe([topic])
     if topic not in found:
         raise UserError(f"topic {topic} does not exist: make the topics first with `headgate topics create`")

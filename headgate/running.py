@@ -1,4 +1,4 @@
-"""Begins one run: registers the graph, puts policies in force, asks for the lifetime. Used by `run`, embedded or not."""
+"""Begins one run: registers the graph, puts policies in force, asks for the lifetime."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headgate.client import Client
+from headgate.definitions import apply_new, policies_in_force, register_new
+from headgate.envelopes import new_lifetime_id
+from headgate.following import Happening, follow, starting_points
+from headgate.handlers import queues_of
+from headgate.words import millis
 from headgate_graphs.errors import UserError
 from headgate_graphs.ids import is_name
 from headgate_graphs.model import AgentGraph
@@ -13,13 +19,6 @@ from headgate_guardrails.policy import Policy
 from headgate_protos.v1.execution_pb2 import LifetimeView
 from headgate_streams.port import TopicPartition
 from headgate_streams.topics import partition_for
-
-from headgate.client import Client
-from headgate.definitions import apply_new, policies_in_force, register_new
-from headgate.envelopes import new_lifetime_id
-from headgate.following import Happening, follow, starting_points
-from headgate.handlers import queues_of
-from headgate.words import millis
 
 HISTORY_SLACK_MS = 60_000
 """How much earlier than a lifetime's start its records are looked for."""
@@ -56,8 +55,8 @@ def begin(
 ) -> Run:
     """Register `graph` for its tenant, apply `policies` to it, and ask for one lifetime.
 
-    An id that is known already goes on with that lifetime. Raises UserError when it is another graph's, when the
-    graph's version is registered with other content, or when the input is not JSON.
+    An id that is known already goes on with that lifetime. Raises UserError when it is another graph's, when
+    the graph's version is registered with other content, or when the input is not JSON.
     """
     tenant = graph.tenant_id
     lifetime = lifetime_id or new_lifetime_id(graph.metadata.id)
@@ -85,9 +84,7 @@ def begin(
 
 def gate_has_passed(client: Client, run: Run) -> bool:
     """Whether a gate has committed beyond the run's request, so that the views are up to date with it."""
-    where = TopicPartition(
-        client.topics.executions, partition_for(run.tenant, client.observer.partitions())
-    )
+    where = TopicPartition(client.topics.executions, partition_for(run.tenant, client.observer.partitions()))
     consumer = client.log.consumer(f"{client.settings.topic_prefix}.gate")
     try:
         committed = consumer.committed([where]).get(where)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from headgate_graphs.errors import UserError
 from headgate_graphs.ids import is_tenant_id
 from headgate_graphs.model import DEFAULT_TENANT
 from headgate_streams.settings import StreamSettings
-from pydantic import ValidationError
 
 
 class HeadgateSettings(StreamSettings):

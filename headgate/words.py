@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from headgate_protos.v1.common_pb2 import ExecutionStatus, LifetimeStatus
 from headgate_protos.v1.control_pb2 import ControlType, GuardrailViolation, PolicyScope
 
@@ -63,7 +64,9 @@ def millis(when: Timestamp) -> int:
 
 def violation_line(broken: GuardrailViolation) -> str:
     """Return one line: the rule, where it stands, the measured value and the limit."""
-    rule = f"rule {broken.rule} of policy {broken.policy} v{broken.version} ({scope_word(broken.scope)} scope)"
+    rule = (
+        f"rule {broken.rule} of policy {broken.policy} v{broken.version} ({scope_word(broken.scope)} scope)"
+    )
     if not broken.metric:
         return f"{rule}: {broken.expression or broken.action}"
     parts = f"committed {amount(broken.metric, broken.committed)}, held {amount(broken.metric, broken.held)}"

@@ -13,10 +13,10 @@ _JSON_BEGINS = frozenset('{["')
 
 
 def read_input(given: str | None) -> Any:
-    """Return the JSON value of `given`: None for nothing, `@path` for a file's content, else JSON or plain text.
+    """Return the JSON value of `given`: None for nothing, `@path` for a file, else JSON or plain text.
 
-    Text that begins like JSON ({, [ or ") must be JSON; a number, true, false or null is read as JSON; what is
-    left is a string. Raises UserError with line and column, or naming the file.
+    Text that begins like JSON ({, [ or ") must be JSON; a number, true, false or null is read as JSON; all
+    else is a string. Raises UserError with line and column, or naming the file.
     """
     if given is None:
         return None

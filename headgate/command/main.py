@@ -74,7 +74,7 @@ def _is_usage(error: BaseException) -> bool:
 
 
 def _usage(error: Any) -> int:
-    """Answer a mistyped command; asking for nothing at all is answered with the help, which is printed already."""
+    """Answer a mistyped command; asking for nothing at all is answered with the help."""
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         sys.stdout.write(f"{error.format_message()}\n")

@@ -28,7 +28,7 @@ class Place:
         return open_settings({"local": self.local, "kafka": self.kafka, "tenant": self.tenant})
 
     def client(self, settings: HeadgateSettings | None = None, queues: tuple[str, ...] = ()) -> Client:
-        """Return a client of the log; a local log gets its topics at once, Kafka's are made by `topics create`."""
+        """Return a client of the log; a local log gets its topics now, Kafka's by `topics create`."""
         from headgate.client import Client
 
         settings = settings or self.settings()

@@ -18,8 +18,10 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    return made if made.is_terminal else Console(
-        stderr=stderr, highlight=False, markup=False, emoji=False, width=200, soft_wrap=True
+    return (
+        made
+        if made.is_terminal
+        else Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=200, soft_wrap=True)
     )
 
 
@@ -52,4 +54,6 @@ def message_to_dict(message: Any) -> dict[str, Any]:
     """Return a protobuf message as plain data with the IDL's field names."""
     from google.protobuf.json_format import MessageToDict
 
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=False)
+    return MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=False
+    )

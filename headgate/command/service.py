@@ -22,7 +22,7 @@ READY_TIMEOUT_S = 60.0
 def serve(place: Place, service: Service, ready_line: str, deadline_s: float) -> None:
     """Run `service` until SIGTERM or SIGINT; raises what ended it otherwise.
 
-    The first signal stops intake and waits for what runs, up to `deadline_s`; the second one ends the process.
+    The first signal stops intake and waits for what runs, up to `deadline_s`; the second ends the process.
     """
     with _signals(service.stop, deadline_s):
         service.start()

@@ -1,4 +1,4 @@
-"""Turns a function into a command that has the common options: --local, --kafka, --tenant, --json, --debug."""
+"""Turns a function into a command with the common options: --local, --kafka, --tenant, --json, --debug."""
 
 from __future__ import annotations
 
@@ -44,12 +44,8 @@ TenantOption = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Answer in JSON, for scripts.", rich_help_panel=_PANEL)
-]
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show the trace of an error.", rich_help_panel=_PANEL)
-]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for scripts.", rich_help_panel=_PANEL)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.", rich_help_panel=_PANEL)]
 
 _COMMON: dict[str, tuple[Any, Any]] = {
     "local": (Local, None),

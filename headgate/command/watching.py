@@ -10,12 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headgate_graphs.errors import UserError
-from headgate_graphs.loading import load_graph
-from headgate_graphs.model import AgentGraph
-from headgate_graphs.units import parse_duration
-from headgate_guardrails.policy import load_policy
-
 from headgate.client import Client
 from headgate.command.faults import ExitCode, complain
 from headgate.command.inputs import read_input
@@ -26,6 +20,11 @@ from headgate.command.views.state import LifetimeState
 from headgate.running import Run, begin, gate_has_passed
 from headgate.settings import HeadgateSettings
 from headgate.words import TERMINAL
+from headgate_graphs.errors import UserError
+from headgate_graphs.loading import load_graph
+from headgate_graphs.model import AgentGraph
+from headgate_graphs.units import parse_duration
+from headgate_guardrails.policy import load_policy
 
 GATE_SILENCE_S = 10.0
 """After this time without a word from a gate the user is told so."""
@@ -76,7 +75,7 @@ def run_and_watch(place: Place, request: RunRequest) -> int:
             with open_screen(place, graph, run, state) as screen:
                 _watch(client, run, state, screen, timeout_s, check)
         except KeyboardInterrupt:
-            complain(f"interrupted; lifetime {run.lifetime_id} goes on with: {request.again(place, run.lifetime_id)}")
+            complain(f"interrupted; {run.lifetime_id} goes on with: {request.again(place, run.lifetime_id)}")
             return int(ExitCode.INTERRUPTED)
         outcome = client.outcome(run.tenant, run.lifetime_id, state.view)
         code = CODES.get(state.status, ExitCode.UNFINISHED)
@@ -86,7 +85,9 @@ def run_and_watch(place: Place, request: RunRequest) -> int:
 
 
 @contextmanager
-def _opened(settings: HeadgateSettings, request: RunRequest, graph: AgentGraph) -> Iterator[tuple[Client, Any]]:
+def _opened(
+    settings: HeadgateSettings, request: RunRequest, graph: AgentGraph
+) -> Iterator[tuple[Client, Any]]:
     """Open the log: embedded with gate and workers in this process, Kafka with a client alone."""
     if settings.kafka:
         with Client.open(settings) as client:
@@ -117,7 +118,9 @@ def _watch(
             return
         if not warned and state.view is None and time.monotonic() - began > GATE_SILENCE_S:
             warned = True
-            screen.warn(f"no gate has answered for {GATE_SILENCE_S:.0f} s: is `headgate gate` running? still waiting")
+            screen.warn(
+                f"no gate has answered for {GATE_SILENCE_S:.0f} s: is `headgate gate` running? still waiting"
+            )
 
 
 class _Pause:

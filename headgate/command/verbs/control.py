@@ -22,7 +22,8 @@ def pause(
     lifetime: Lifetime,
     reason: Reason = "",
     ttl: Annotated[
-        str | None, typer.Option("--ttl", metavar="DURATION", help="After this time it is aborted, such as 1h.")
+        str | None,
+        typer.Option("--ttl", metavar="DURATION", help="After this time it is aborted, such as 1h."),
     ] = None,
 ) -> None:
     """Dispatch nothing more of a lifetime until it is resumed; what runs may end and is paid."""
@@ -53,14 +54,18 @@ def raise_budget(
     policy: Annotated[str, typer.Option("--policy", metavar="NAME", help="Name of the policy.")],
     rule: Annotated[str, typer.Option("--rule", metavar="NAME", help="Name of its limit rule.")],
     value: Annotated[
-        str, typer.Option("--value", metavar="NUMBER", help="The new cap, absolute; money in USD, such as 1.50.")
+        str,
+        typer.Option("--value", metavar="NUMBER", help="The new cap, absolute; money in USD, such as 1.50."),
     ],
     lifetime: Annotated[
-        str | None, typer.Argument(metavar="[LIFETIME]", help="Id of the lifetime; none means the whole tenant.")
+        str | None,
+        typer.Argument(metavar="[LIFETIME]", help="Id of the lifetime; none means the whole tenant."),
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", metavar="METRIC", help="cost_usd, tokens_used, … (default: the rule's only one)"),
+        typer.Option(
+            "--metric", metavar="METRIC", help="cost_usd, tokens_used, … (default: the rule's only one)"
+        ),
     ] = None,
 ) -> None:
     """Give one cap of one rule a new absolute value, for a lifetime or for the whole tenant.
@@ -86,15 +91,15 @@ def complete(
     approve: Annotated[bool, typer.Option("--approve", help="Go ahead.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="No.")] = False,
     answer: Annotated[
-        str | None, typer.Option("--answer", metavar="JSON|@FILE|TEXT", help="The answer; alone it means: answered.")
+        str | None,
+        typer.Option("--answer", metavar="JSON|@FILE|TEXT", help="The answer; alone it means: answered."),
     ] = None,
 ) -> None:
     """Answer a human task that waits."""
+    from headgate.command.inputs import read_input
     from headgate_graphs.errors import UserError
 
-    from headgate.command.inputs import read_input
-
-    if approve and reject or not (approve or reject or answer is not None):
+    if (approve and reject) or not (approve or reject or answer is not None):
         raise UserError("say one of --approve, --reject, --answer")
     value = read_input(answer)
     tenant, client = _open(place, lifetime)
@@ -113,10 +118,9 @@ def _outcome(approve: bool, reject: bool) -> int:
 
 def _open(place: Place, lifetime: str | None) -> tuple[str, Client]:
     """Return the tenant and a client, having checked that the lifetime exists and has not ended."""
-    from headgate_graphs.errors import UserError
-
     from headgate.command.verbs.lifetimes import state_of
     from headgate.words import TERMINAL
+    from headgate_graphs.errors import UserError
 
     settings = place.settings()
     client = place.client(settings)
@@ -126,7 +130,11 @@ def _open(place: Place, lifetime: str | None) -> tuple[str, Client]:
     status = state_of(history).status
     if not history or status in TERMINAL:
         client.close()
-        why = f"has ended: {status}" if history else f"of tenant {settings.tenant} is not known: see `headgate list`"
+        why = (
+            f"has ended: {status}"
+            if history
+            else f"of tenant {settings.tenant} is not known: see `headgate list`"
+        )
         raise UserError(f"lifetime {lifetime[:128]!a} {why}")
     return settings.tenant, client
 
@@ -156,9 +164,19 @@ def _metric(client: Client, tenant: str, policy: str, rule: str, metric: str | N
         raise UserError(f"no policy {policy[:64]!a} is in force for tenant {tenant} (in force: {names})")
     limits = {one.name: one.limit.caps() for one in known[policy].rules if one.limit is not None}
     caps = [("cost_usd" if name.startswith("cost") else name) for name in limits.get(rule, {})]
-    if rule not in limits or (metric is not None and metric not in caps) or (metric is None and len(caps) != 1):
-        found = f"rule {rule[:64]!a} limits {', '.join(caps)}" if caps else f"its limit rules: {', '.join(limits)}"
-        raise UserError(f"policy {policy} has no cap {rule[:64]!a} {metric or ''}: {found}; name one with --metric")
+    if (
+        rule not in limits
+        or (metric is not None and metric not in caps)
+        or (metric is None and len(caps) != 1)
+    ):
+        found = (
+            f"rule {rule[:64]!a} limits {', '.join(caps)}"
+            if caps
+            else f"its limit rules: {', '.join(limits)}"
+        )
+        raise UserError(
+            f"policy {policy} has no cap {rule[:64]!a} {metric or ''}: {found}; name one with --metric"
+        )
     return metric or caps[0]
 
 
@@ -196,7 +214,9 @@ def _asked(place: Place, what: str, whom: str, command_id: str) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    group = typer.Typer(no_args_is_help=True, help="Give orders: pause, resume, abort, raise a budget, answer.")
+    group = typer.Typer(
+        no_args_is_help=True, help="Give orders: pause, resume, abort, raise a budget, answer."
+    )
     verb(group, "pause", example="headgate control pause demo-1f2e --reason 'looks odd' --ttl 1h")(pause)
     verb(group, "resume", example="headgate control resume demo-1f2e")(resume)
     verb(group, "abort", example="headgate control abort demo-1f2e --reason 'wrong repository'")(abort)

@@ -29,11 +29,10 @@ class GraphFormat(StrEnum):
 
 def graph_validate(place: Place, path: GraphPath) -> int:
     """Check a graph as a whole and show all faults at once; exit code 2 when there are any."""
-    from headgate_graphs.errors import UserError
-    from headgate_graphs.loading import load_graph
-
     from headgate.command.faults import ExitCode
     from headgate.command.printing import say, say_json
+    from headgate_graphs.errors import UserError
+    from headgate_graphs.loading import load_graph
 
     try:
         graph = load_graph(path)
@@ -66,9 +65,8 @@ def graph_show(
 
     graph = load_graph(path)
     if format is GraphFormat.SCHEMA:
-        from headgate_graphs.schema import graph_json_schema
-
         from headgate.command.printing import say_json
+        from headgate_graphs.schema import graph_json_schema
 
         say_json(graph_json_schema())
         return
@@ -81,10 +79,9 @@ def graph_show(
 
 def graph_register(place: Place, path: GraphPath) -> None:
     """Register a graph version for a tenant, so that `start` may name it."""
-    from headgate_graphs.loading import load_graph
-
     from headgate.command.printing import say, say_json
     from headgate.definitions import register_new
+    from headgate_graphs.loading import load_graph
 
     settings = place.settings()
     graph = load_graph(path).for_tenant(settings.tenant)
@@ -101,15 +98,18 @@ def graph_register(place: Place, path: GraphPath) -> None:
 
 def policy_validate(place: Place, file: PolicyPath) -> None:
     """Check a policy; a fault is shown with file, line and column."""
-    from headgate_guardrails.policy import load_policy
-
     from headgate.command.printing import say, say_json
+    from headgate_guardrails.policy import load_policy
 
     policy = load_policy(file)
     if place.json:
-        say_json({"valid": True, "policy": policy.name, "version": policy.version, "rules": len(policy.rules)})
+        say_json(
+            {"valid": True, "policy": policy.name, "version": policy.version, "rules": len(policy.rules)}
+        )
     else:
-        say(f"{file}: policy {policy.name} v{policy.version} is valid: {len(policy.rules)} rules, {policy.mode}")
+        say(
+            f"{file}: {policy.name} v{policy.version} is valid: {len(policy.rules)} rules, mode {policy.mode}"
+        )
 
 
 def policy_apply(
@@ -120,10 +120,9 @@ def policy_apply(
     ] = False,
 ) -> None:
     """Put a policy in force for a tenant; it replaces the one of the same name."""
+    from headgate.command.printing import say, say_json
     from headgate_graphs.ids import EVERY_TENANT
     from headgate_guardrails.policy import load_policy
-
-    from headgate.command.printing import say, say_json
 
     policy = load_policy(file)
     settings = place.settings()
@@ -134,21 +133,22 @@ def policy_apply(
         say_json({"policy": policy.name, "version": policy.version, "tenant": tenant})
     else:
         whom = "every tenant" if every_tenant else f"tenant {tenant}"
-        say(f"applied policy {policy.name} v{policy.version} for {whom}: in force as soon as the gate reads it")
+        say(f"applied policy {policy.name} v{policy.version} for {whom}: in force once the gate reads it")
 
 
 def policy_show(place: Place) -> None:
     """Show the policies that are in force for a tenant, the platform's own among them."""
-    from headgate_guardrails.policy import policy_from_json
-
     from headgate.command.printing import say, say_json, say_table
     from headgate.command.views.rules import RULE_COLUMNS, rule_rows
+    from headgate_guardrails.policy import policy_from_json
 
     settings = place.settings()
     with place.client(settings) as client:
         policies = [policy_from_json(one.document_json) for one in client.observer.policies(settings.tenant)]
     if place.json:
-        say_json([policy.model_dump(mode="json", by_alias=True, exclude_defaults=True) for policy in policies])
+        say_json(
+            [policy.model_dump(mode="json", by_alias=True, exclude_defaults=True) for policy in policies]
+        )
     elif not policies:
         say(f"no policy is in force for tenant {settings.tenant}: headgate policy apply FILE")
     else:

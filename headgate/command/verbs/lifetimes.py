@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from headgate.command.views.state import LifetimeState
     from headgate.happening import Happening
 
-Lifetime = Annotated[str, typer.Argument(metavar="LIFETIME", help="Id of the lifetime, as `run` and `start` print it.")]
+Lifetime = Annotated[
+    str, typer.Argument(metavar="LIFETIME", help="Id of the lifetime, as `run` and `start` print it.")
+]
 
 
 def start(
@@ -22,10 +24,13 @@ def start(
     graph: Annotated[str, typer.Argument(metavar="GRAPH", help="Id of a registered graph.")],
     input: Annotated[
         str | None,
-        typer.Option("--input", metavar="JSON|@FILE|TEXT", help="What the run works on: JSON, @file, or plain text."),
+        typer.Option(
+            "--input", metavar="JSON|@FILE|TEXT", help="What the run works on: JSON, @file, or plain text."
+        ),
     ] = None,
     lifetime: Annotated[
-        str | None, typer.Option("--lifetime", metavar="ID", help="Its id; the same id twice is one lifetime.")
+        str | None,
+        typer.Option("--lifetime", metavar="ID", help="Its id; the same id twice is one lifetime."),
     ] = None,
     graph_version: Annotated[
         str, typer.Option("--graph-version", metavar="X.Y.Z", help="Default: the newest registered.")
@@ -48,7 +53,7 @@ def start(
     if place.json:
         say_json(started.model_dump(mode="json"))
     else:
-        say(f"started lifetime {started.lifetime_id}: headgate status {started.lifetime_id}{place.as_options()}")
+        say(f"started {started.lifetime_id}: headgate status {started.lifetime_id}{place.as_options()}")
 
 
 def status(place: Place, lifetime: Lifetime) -> None:
@@ -80,7 +85,8 @@ def timeline(place: Place, lifetime: Lifetime) -> None:
 def list_lifetimes(
     place: Place,
     status: Annotated[
-        str | None, typer.Option("--status", metavar="STATUS", help="Only those: running, paused, completed, …")
+        str | None,
+        typer.Option("--status", metavar="STATUS", help="Only those: running, paused, completed, …"),
     ] = None,
 ) -> None:
     """List the lifetimes of a tenant, oldest first."""
@@ -97,7 +103,8 @@ def list_lifetimes(
     rows = [
         (
             view.lifetime_id, f"{view.graph_id} {view.graph_version}", status_word(view.status),
-            moment(view.started_at), usd(view.usage.cost_nano_usd), f"{view.usage.tokens_used:,}", view.reason,
+            moment(view.started_at), usd(view.usage.cost_nano_usd), f"{view.usage.tokens_used:,}",
+            view.reason,
         )
         for view in views
     ]  # fmt: skip

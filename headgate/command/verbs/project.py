@@ -17,7 +17,9 @@ TEMPLATE_NAME = "headgate-demo"
 
 def init(
     place: Place,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to make; it may exist if it is empty.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Directory to make; it may exist if it is empty.")
+    ],
 ) -> None:
     """Make a small project that runs at once: a graph, handlers, a policy and a test.
 
@@ -45,7 +47,9 @@ def _write_template(directory: Path) -> list[str]:
         if any(directory.iterdir()):
             raise UserError(f"{directory} is not empty: name a new directory")
         made = []
-        for source in sorted(files("headgate.templates").joinpath("demo").iterdir(), key=lambda one: one.name):
+        for source in sorted(
+            files("headgate.templates").joinpath("demo").iterdir(), key=lambda one: one.name
+        ):
             if not source.is_file() or source.name.endswith(".pyc"):
                 continue
             text = source.read_text(encoding="utf-8").replace(TEMPLATE_NAME, name)
@@ -78,7 +82,7 @@ _SECRET = re.compile(r"secret|password|passwd|token|credential|sasl\.jaas|key\.p
 
 
 def _shown(name: str, value: object) -> object:
-    """Return a setting's value as it may be shown: what looks like a secret is masked, in options and URLs too."""
+    """Return a setting's value as it may be shown: what looks like a secret is masked, in URLs too."""
     if isinstance(value, dict):
         return {key: _shown(str(key), inner) for key, inner in value.items()}
     if value and _SECRET.search(name):

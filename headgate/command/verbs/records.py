@@ -29,15 +29,18 @@ def topics_create(place: Place, queue: Queues = None) -> None:
     if place.json:
         say_json({"created": made, "partitions": settings.partitions})
     else:
-        say(f"created {', '.join(made)} with {settings.partitions} partitions" if made else "every topic exists")
+        say(
+            f"created {', '.join(made)} with {settings.partitions} partitions"
+            if made
+            else "every topic exists"
+        )
 
 
 def topics_list(place: Place, queue: Queues = None) -> None:
     """List Headgate's topics: partitions, records, configuration."""
-    from headgate_streams.port import TopicPartition
-
     from headgate.client import Client
     from headgate.command.printing import say_json, say_table
+    from headgate_streams.port import TopicPartition
 
     settings = place.settings()
     with Client.open(settings) as client:
@@ -45,10 +48,15 @@ def topics_list(place: Place, queue: Queues = None) -> None:
         found = client.log.describe(wanted)
         parts = [TopicPartition(name, n) for name, topic in found.items() for n in range(topic.partitions)]
         spans = client.log.offsets(parts)
-    records = {name: sum(end - begin for where, (begin, end) in spans.items() if where.topic == name) for name in found}
+    records = {
+        name: sum(end - begin for where, (begin, end) in spans.items() if where.topic == name)
+        for name in found
+    }
     if place.json:
         said = ((topic, records[name]) for name, topic in found.items())
-        say_json([topic._asdict() | {"config": dict(topic.config), "records": count} for topic, count in said])
+        say_json(
+            [topic._asdict() | {"config": dict(topic.config), "records": count} for topic, count in said]
+        )
         return
     rows = [
         (name, str(found[name].partitions) if name in found else "missing", str(records.get(name, "")))
@@ -90,9 +98,8 @@ def dlq_show(
     letter: Annotated[str, typer.Argument(metavar="ID", help="The id that `dlq list` shows, such as 3:17.")],
 ) -> None:
     """Show one dead letter whole: where the record stood, why it was put aside, its bytes."""
-    from headgate_graphs.errors import UserError
-
     from headgate.command.printing import say, say_json
+    from headgate_graphs.errors import UserError
 
     settings = place.settings()
     with place.client(settings) as client:

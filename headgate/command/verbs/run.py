@@ -14,36 +14,45 @@ from headgate.command.verb import verb
 def run(
     place: Place,
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A directory with graph.yaml and handlers, a YAML file, or a module.")
+        Path,
+        typer.Argument(
+            metavar="PATH", help="A directory with graph.yaml and handlers, a YAML file, or a module."
+        ),
     ],
     input: Annotated[
         str | None,
-        typer.Option("--input", metavar="JSON|@FILE|TEXT", help="What the run works on: JSON, @file, or plain text."),
+        typer.Option(
+            "--input", metavar="JSON|@FILE|TEXT", help="What the run works on: JSON, @file, or plain text."
+        ),
     ] = None,
     policy: Annotated[
         list[Path] | None,
         typer.Option(
-            "--policy", metavar="FILE", help="Policy to put in force; repeatable. (default: policy.yaml in PATH, if any)"
+            "--policy",
+            metavar="FILE",
+            help="Policy to put in force; repeatable. (default: policy.yaml in PATH, if any)",
         ),
     ] = None,
     lifetime: Annotated[
-        str | None, typer.Option("--lifetime", metavar="ID", help="Go on with this lifetime, or give a new one its id.")
+        str | None,
+        typer.Option("--lifetime", metavar="ID", help="Go on with this lifetime, or give a new one its id."),
     ] = None,
     handlers: Annotated[
         list[Path] | None,
         typer.Option("--handlers", metavar="PATH", help="More handlers, beside those in PATH; repeatable."),
     ] = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="DURATION", help="Stop watching after this time, such as 10m.")
+        str | None,
+        typer.Option("--timeout", metavar="DURATION", help="Stop watching after this time, such as 10m."),
     ] = None,
 ) -> int:
     """Run a graph to its end and show what it does and spends.
 
-    On the embedded log the gate and the workers run inside this command. On Kafka it registers, starts and follows;
-    `headgate gate` and `headgate worker` do the work.
+    On the embedded log the gate and the workers run inside this command. On Kafka it registers, starts and
+    follows; `headgate gate` and `headgate worker` do the work.
 
-    Exit codes: 0 completed, 3 aborted, 4 paused, 5 failed, 6 still running when --timeout was over, 2 when what you
-    gave is wrong.
+    Exit codes: 0 completed, 3 aborted, 4 paused, 5 failed, 6 still running when --timeout was over,
+    2 when what you gave is wrong.
     """
     from headgate.command.watching import RunRequest, run_and_watch
 

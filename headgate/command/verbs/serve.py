@@ -11,21 +11,26 @@ from headgate.command.place import Place
 from headgate.command.verb import verb
 
 if TYPE_CHECKING:
-    from headgate_graphs.model import NodeKind
-
     from headgate.settings import HeadgateSettings
+    from headgate_graphs.model import NodeKind
 
 Deadline = Annotated[
     float,
-    typer.Option("--deadline", metavar="SECONDS", min=0.1, help="How long stopping may take on SIGTERM or Ctrl-C."),
+    typer.Option(
+        "--deadline", metavar="SECONDS", min=0.1, help="How long stopping may take on SIGTERM or Ctrl-C."
+    ),
 ]
 Paths = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="[PATH]...", help="Directories or modules with handlers; the ready ones are always there."),
+    typer.Argument(
+        metavar="[PATH]...", help="Directories or modules with handlers; the ready ones are always there."
+    ),
 ]
 Queues = Annotated[
     list[str] | None,
-    typer.Option("--queue", metavar="NAME", help="Serve this named queue and not the default one; repeatable."),
+    typer.Option(
+        "--queue", metavar="NAME", help="Serve this named queue and not the default one; repeatable."
+    ),
 ]
 Concurrency = Annotated[
     int | None, typer.Option("--concurrency", metavar="N", min=1, help="Handlers at once. (default 32)")
@@ -42,7 +47,6 @@ def gate(place: Place, deadline: Deadline = 10.0) -> None:
 
     settings = place.settings()
     with place.client(settings) as client:
-        client.observer.partitions()
         service = gate_service(client, settings)
         serve(place, service, f"gate ready: {_where(settings)}, topics {settings.topic_prefix}.*", deadline)
 
@@ -88,7 +92,6 @@ def _worker(
     settings = place.settings()
     registry = registry_of(paths)
     with place.client(settings, queues) as client:
-        client.observer.partitions()
         service = worker_service(client, settings, kind, registry, queues, concurrency)
         types = ", ".join(handler_types(registry, kind))
         serve(place, service, f"{kind.value} worker ready: {_where(settings)}, handlers {types}", deadline)
@@ -102,6 +105,10 @@ def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     verb(app, "gate", example="headgate gate --kafka localhost:9092")(gate)
     worker = typer.Typer(no_args_is_help=True, help="Run workers: they run the handlers of nodes.")
-    verb(worker, "task", example="headgate worker task examples/coding_agent --kafka localhost:9092")(worker_task)
-    verb(worker, "plan", example="headgate worker plan examples/coding_agent --kafka localhost:9092")(worker_plan)
+    verb(worker, "task", example="headgate worker task examples/coding_agent --kafka localhost:9092")(
+        worker_task
+    )
+    verb(worker, "plan", example="headgate worker plan examples/coding_agent --kafka localhost:9092")(
+        worker_plan
+    )
     app.add_typer(worker, name="worker")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from headgate_protos.v1.control_pb2 import GuardrailViolation
-
 from headgate.command.place import Place
 from headgate.command.views.state import LifetimeState
 from headgate.words import clock, violation_line
+from headgate_protos.v1.control_pb2 import GuardrailViolation
 
 
 def ending_lines(state: LifetimeState) -> list[str]:
@@ -51,7 +50,7 @@ def _metric(broken: GuardrailViolation) -> str:
 
 
 def _twice(broken: GuardrailViolation) -> str:
-    """Return a cap that lets the run go on for a while: twice the larger of the limit and what was measured."""
+    """Return a cap that lets the run go on for a while: twice the larger of limit and measured."""
     value = 2 * max(broken.limit, broken.measured)
     if broken.metric.startswith("cost"):
         return f"{value / 1e9:.9f}".rstrip("0").rstrip(".")

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headgate_guardrails.policy import Policy
-
 from headgate.command.views.state import LifetimeState
+from headgate_guardrails.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Cap:
 
     @property
     def label(self) -> str:
-        """Rule, scope and metric in words; a tenant's cap is shared, so what is shown is this lifetime's part."""
+        """Rule, scope and metric in words; of a tenant's cap only this lifetime's part is known here."""
         part = "tenant, this run's part" if self.scope == "tenant" else self.scope
         metric = "cost" if self.metric.startswith("cost") else self.metric
         return f"{self.rule} ({part}) {metric}"

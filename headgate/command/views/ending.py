@@ -58,7 +58,9 @@ def ending_json(ending: Ending) -> dict[str, Any]:
         "spent": asdict(state.total),
         "nodes": {node: asdict(spend) for node, spend in state.spend.items()},
         "caps": [asdict(cap) for cap in caps_of(run.policies, state)],
-        "violations": [message_to_dict(one) for one in (state.view.violations if state.view is not None else ())],
+        "violations": [
+            message_to_dict(one) for one in (state.view.violations if state.view is not None else ())
+        ],
         "next": [line.strip() for line in _what_next(ending)],
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Self
 
-from headgate_graphs.model import AgentGraph
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -21,6 +20,7 @@ from headgate.command.views.state import Attempt, LifetimeState, Spend
 from headgate.happening import Happening
 from headgate.running import Run
 from headgate.words import amount, clock, usd
+from headgate_graphs.model import AgentGraph
 
 COLOURS = {
     "completed": "green",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from headgate.words import amount
 from headgate_graphs.units import format_duration
 from headgate_guardrails.policy import Policy, Rule
-
-from headgate.words import amount
 
 RULE_COLUMNS = ("policy", "rule", "scope", "limit or condition", "action")
 

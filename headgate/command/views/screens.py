@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from headgate_graphs.model import AgentGraph
-from headgate_protos.v1.execution_pb2 import LifetimeView
-
 from headgate.command.faults import complain
 from headgate.command.place import Place
 from headgate.command.printing import say
@@ -19,6 +16,8 @@ from headgate.command.views.state import LifetimeState
 from headgate.happening import Happening
 from headgate.running import Run
 from headgate.words import clock, control_word, execution_word, status_word, usd, violation_line
+from headgate_graphs.model import AgentGraph
+from headgate_protos.v1.execution_pb2 import LifetimeView
 
 
 class Screen(Protocol):
@@ -82,7 +81,9 @@ def happening_line(happening: Happening) -> str:
         event = happening.event
         shadow = "shadow " if event.shadow else ""
         broken = "; ".join(violation_line(one) for one in event.violations)
-        return f"{shadow}{control_word(event.type)} {event.node_id} {broken or event.reason}".replace("  ", " ")
+        return f"{shadow}{control_word(event.type)} {event.node_id} {broken or event.reason}".replace(
+            "  ", " "
+        )
     if isinstance(happening.message, LifetimeView):
         reason = f": {happening.message.reason}" if happening.message.reason else ""
         return f"lifetime {status_word(happening.message.status).upper()}{reason}"
@@ -93,12 +94,18 @@ def _result_line(happening: Happening) -> str:
     done = happening.execution
     assert done is not None  # noqa: S101 - the caller has looked
     headers, usage, error = done.headers, done.resource_usage, done.result.error
-    spent = f" {usage.tokens_used:,} tokens {usd(usage.cost_nano_usd)}" if usage.tokens_used or usage.cost_nano_usd else ""
+    spent = (
+        f" {usage.tokens_used:,} tokens {usd(usage.cost_nano_usd)}"
+        if usage.tokens_used or usage.cost_nano_usd
+        else ""
+    )
     chosen = getattr(done.result, "next_task_ids", ())
     where = f" → {', '.join(chosen)}" if chosen else ""
     why = f" {error.code}: {error.message}" if error.code else ""
     word = execution_word(headers.status)
-    return f"{headers.node_id} #{headers.iteration} {word} in {usage.latency_ms / 1000:.2f} s{spent}{where}{why}"
+    return (
+        f"{headers.node_id} #{headers.iteration} {word} in {usage.latency_ms / 1000:.2f} s{spent}{where}{why}"
+    )
 
 
 @contextmanager

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headgate.happening import Happening
+from headgate.words import TERMINAL, control_word, execution_word, status_word
 from headgate_protos.v1.common_pb2 import ResourceUsage
 from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand
 from headgate_protos.v1.execution_pb2 import ExecutionStarted, LifetimeStart, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
-
-from headgate.happening import Happening
-from headgate.words import TERMINAL, control_word, execution_word, status_word
 
 
 @dataclass(slots=True)
@@ -87,7 +86,7 @@ class LifetimeState:
         return [attempt for attempt in self.attempts.values() if attempt.open]
 
     def apply(self, happening: Happening) -> bool:
-        """Take in one happening; return whether it says anything new. Order does not matter, repeats are harmless."""
+        """Take in one happening; return whether it is new. Order does not matter, repeats are harmless."""
         message = happening.message
         match message:
             case TaskExecution() | PlanExecution():
@@ -128,7 +127,11 @@ class LifetimeState:
         known = self.attempts.get(headers.execution_id)
         if known is not None and not known.open:
             return False
-        why = f"{message.result.error.code}: {message.result.error.message}" if message.result.error.code else ""
+        why = (
+            f"{message.result.error.code}: {message.result.error.message}"
+            if message.result.error.code
+            else ""
+        )
         if isinstance(message, PlanExecution) and not why:
             why = "→ " + ", ".join(message.result.next_task_ids) if message.result.next_task_ids else ""
         self.attempts[headers.execution_id] = Attempt(

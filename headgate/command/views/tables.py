@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from headgate.command.views.state import Attempt, LifetimeState, Spend
+from headgate.happening import Happening
+from headgate.words import clock, control_word, execution_word, moment, status_word, usd, violation_line
 from headgate_protos.v1.control_pb2 import OperatorCommand
 from headgate_protos.v1.execution_pb2 import LifetimeStart, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution
 from headgate_protos.v1.task_pb2 import TaskExecution
-
-from headgate.command.views.state import Attempt, LifetimeState, Spend
-from headgate.happening import Happening
-from headgate.words import clock, control_word, execution_word, moment, status_word, usd, violation_line
 
 SPEND_COLUMNS = ("node", "visits", "runs", "tokens", "cost", "seconds")
 SPEND_NUMBERS = SPEND_COLUMNS[1:]
