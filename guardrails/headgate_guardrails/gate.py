@@ -28,7 +28,6 @@ from headgate_guardrails.fold.snapshot import capture
 from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import (
     CONTROL_EVENTS,
-    DEAD_LETTERS,
     LIFETIMES,
     PLAN_INPUTS,
     TASK_INPUTS,
@@ -179,7 +178,7 @@ class Gate:
     def _address(self, output: Output) -> tuple[str, str]:
         """Return the topic, and the text that chooses the partition."""
         kind, topics = output.topic, self._topics
-        if kind == TASK_INPUTS or kind == PLAN_INPUTS:
+        if kind in (TASK_INPUTS, PLAN_INPUTS):
             if output.queue not in self._queues:
                 self._log.create_topics(topics.descriptions(self._partitions, [output.queue]))
                 self._queues.add(output.queue)
@@ -189,7 +188,6 @@ class Gate:
             return topics.control_events, output.tenant_id
         if kind == LIFETIMES:
             return topics.lifetimes, output.tenant_id
-        assert kind == DEAD_LETTERS, kind
         return topics.dead_letters, output.tenant_id
 
     # -- 3: commit ---------------------------------------------------------------------------------
@@ -290,12 +288,7 @@ class Gate:
             crash_point("during-restore")
             self._shards[place.partition] = Shard(place, state, known.offset if known else 0)
             starts[place] = state.next_offset
-            logger.info(
-                "partition %d: from %d, committed %s",
-                place.partition,
-                state.next_offset,
-                known and known.offset,
-            )
+            logger.info("partition %d is folded from %d", place.partition, state.next_offset)
         return starts
 
     def _revoked(self, places: Sequence[TopicPartition]) -> None:

@@ -1,4 +1,4 @@
-"""`GuardrailEngine.apply`: one record of the log in, the outputs it causes out. Nothing else changes the state.
+"""`GuardrailEngine.apply`: one record of the log in, the outputs it causes out; nothing else changes state.
 
 Order, for each record: the clock moves, due timers fire, then the record itself is taken. A record that
 cannot be acted on becomes a dead letter and changes nothing.
