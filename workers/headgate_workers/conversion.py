@@ -1,0 +1,111 @@
+"""Between JSON and what handlers take and return: dicts, pydantic models, dataclasses, plain values."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from headgate_graphs.errors import NonRetryable, UserError
+
+MAX_METADATA_BYTES = 16 * 1024
+"""Metadata travels in the log and is looked at by every condition: it stays small."""
+
+
+class InputInvalid(NonRetryable):
+    """An input that does not fit the handler's annotation; the same input fails the same way again."""
+
+    code = "INPUT_INVALID"
+
+
+class ResultInvalid(NonRetryable):
+    """A return value that cannot be reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a handler is called."""
+
+    is_async: bool
+    takes_input: bool
+    adapter: TypeAdapter[Any] | None
+    """Makes the annotated type from plain data; None when plain data is what the handler wants."""
+
+    def convert(self, value: Any) -> Any:
+        """Return `value` as the annotated type; raises InputInvalid with every fault in one line."""
+        if self.adapter is None:
+            return value
+        try:
+            return self.adapter.validate_python(value)
+        except ValidationError as error:
+            raise InputInvalid(_faults(error)) from None
+
+
+def call_of(function: Callable[..., Any]) -> Call:
+    """Return how to call a handler; raises UserError when its annotation cannot be resolved."""
+    target = inspect.unwrap(function)
+    is_async = inspect.iscoroutinefunction(target)
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    if len(names) < 2:
+        return Call(is_async, takes_input=False, adapter=None)
+    try:
+        hint = typing.get_type_hints(target).get(names[1], Any)
+        adapter = None if hint in (Any, dict, dict[str, Any], object) else TypeAdapter(hint)
+    except (NameError, PydanticUserError) as error:
+        name = getattr(target, "__qualname__", repr(target))
+        raise UserError(
+            f"handler {name}: the annotation of {names[1]!a} does not resolve: {error}"
+        ) from error
+    return Call(is_async, takes_input=True, adapter=adapter)
+
+
+def to_json(value: Any) -> str:
+    """Return the JSON text of a handler's value; raises ResultInvalid when JSON cannot say it.
+
+    NaN and infinities are refused: other readers of the log do not know them.
+    """
+    try:
+        return _dumps(value)
+    except TypeError:
+        pass  # not plain data: pydantic knows models, dataclasses, dates, sets, paths
+    except (ValueError, RecursionError) as error:
+        raise ResultInvalid(f"the returned value is not JSON: {error}") from None
+    try:
+        return _dumps(to_jsonable_python(value, by_alias=True))
+    except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
+        raise ResultInvalid(f"the returned {type(value).__name__} is not JSON: {error}") from None
+
+
+def metadata_json(metadata: Mapping[str, Any]) -> str:
+    """Return the JSON object of a result's metadata, "" for an empty one; raises ResultInvalid."""
+    if not metadata:
+        return ""
+    if not isinstance(metadata, Mapping):
+        raise ResultInvalid(f"metadata is a JSON object, not {type(metadata).__name__}")
+    text = to_json(dict(metadata))
+    if len(text.encode()) > MAX_METADATA_BYTES:
+        raise ResultInvalid(f"metadata is larger than {MAX_METADATA_BYTES} bytes; put it into the value")
+    return text
+
+
+def _dumps(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates travel as escapes
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text
+
+
+def _faults(error: ValidationError) -> str:
+    lines = [
+        f"{'.'.join(str(part) for part in fault['loc']) or 'input'}: {fault['msg']}"
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return "the input does not fit the handler: " + "; ".join(lines[:20])

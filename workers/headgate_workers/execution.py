@@ -1,0 +1,113 @@
+"""Builds the envelopes a worker appends: announcements, results, heartbeats."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from headgate_protos.v1.common_pb2 import ExecutionHeaders, ExecutionStatus, ResourceUsage
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
+from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
+from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
+from headgate_streams.payloads import set_value
+from headgate_workers.outcome import Outcome, failed
+from headgate_workers.work import Work
+
+_COMPLETED = ExecutionStatus.EXECUTION_STATUS_COMPLETED
+
+
+def announcement(work: Work, worker: str) -> ExecutionEnvelope:
+    """Return the ExecutionStarted of a leased run."""
+    envelope = _envelope(work)
+    started = envelope.execution_started
+    started.execution_id = work.execution_id
+    started.run_id = work.run_id
+    started.worker = worker
+    started.ticket = work.received.ticket
+    return envelope
+
+
+def heartbeat(tenant: str, runs: Iterable[Work], worker: str) -> ExecutionEnvelope:
+    """Return one heartbeat for all leased runs of a tenant, with what each has used so far."""
+    envelope = ExecutionEnvelope(tenant_id=tenant)
+    envelope.heartbeat.worker = worker
+    for work in runs:
+        envelope.heartbeat.runs.add(
+            lifetime_id=work.lifetime_id,
+            execution_id=work.execution_id,
+            run_id=work.run_id,
+            partial_usage=work.usage_so_far(),
+        )
+    return envelope
+
+
+def report(work: Work, outcome: Outcome, max_record_bytes: int) -> ExecutionEnvelope:
+    """Return the TaskExecution or PlanExecution of a run.
+
+    A result that would not fit a record (a plan that names a million tasks) becomes the failure
+    RESULT_TOO_LARGE; one that the wire cannot say (ids that are not Unicode) a HANDLER_ERROR.
+    """
+    try:
+        envelope = _report(work, outcome)
+    except ValueError as error:
+        return _report(work, failed("HANDLER_ERROR", f"the result cannot travel: {error}", retryable=False))
+    if envelope.ByteSize() > max_record_bytes:
+        size = envelope.ByteSize()
+        message = f"the result needs a record of {size} bytes, the most is {max_record_bytes}"
+        return _report(work, failed("RESULT_TOO_LARGE", message, retryable=False))
+    return envelope
+
+
+def _report(work: Work, outcome: Outcome) -> ExecutionEnvelope:
+    envelope = _envelope(work)
+    if isinstance(work.received, TaskInput):
+        _fill(envelope.task_execution, work, outcome)
+        envelope.task_execution.result.metadata_json = outcome.metadata_json
+    else:
+        _fill(envelope.plan_execution, work, outcome)
+        _fill_decision(envelope.plan_execution, work.received, outcome)
+    return envelope
+
+
+def _fill(execution: TaskExecution | PlanExecution, work: Work, outcome: Outcome) -> None:
+    execution.tenant_id = work.tenant_id
+    execution.ticket = work.received.ticket
+    _fill_headers(execution.headers, work, outcome.status)
+    execution.resource_usage.CopyFrom(_usage(work))
+    result = execution.result
+    result.success = outcome.status == _COMPLETED
+    if outcome.error is not None:
+        result.error.CopyFrom(outcome.error)
+    if outcome.payload is not None:
+        set_value(result, outcome.payload)
+
+
+def _fill_headers(headers: ExecutionHeaders, work: Work, status: ExecutionStatus) -> None:
+    headers.CopyFrom(work.received.headers)
+    headers.status = status
+    headers.run_id = work.run_id
+    ended_ns = time.time_ns()
+    headers.started_at.FromNanoseconds(ended_ns - work.elapsed_ns())
+    headers.ended_at.FromNanoseconds(ended_ns)
+
+
+def _fill_decision(execution: PlanExecution, received: PlanInput, outcome: Outcome) -> None:
+    result = execution.result
+    result.decision_metadata_json = outcome.metadata_json
+    result.next_task_ids.extend(outcome.next_ids)
+    for task_id, payload in outcome.next_inputs.items():
+        result.next_inputs.add(task_id=task_id, input_data=payload)
+    if received.upstream_task_executions:
+        first = received.upstream_task_executions[0]
+        execution.upstream_task_execution.tenant_id = first.tenant_id
+        execution.upstream_task_execution.headers.CopyFrom(first.headers)
+
+
+def _usage(work: Work) -> ResourceUsage:
+    # A handler that ran under a declared limit and never said what it used is settled at the hold.
+    hold = work.received.hold
+    return work.usage_so_far(must_be_told=work.has_begun and bool(hold.tokens_used or hold.cost_nano_usd))
+
+
+def _envelope(work: Work) -> ExecutionEnvelope:
+    return ExecutionEnvelope(tenant_id=work.tenant_id, lifetime_id=work.lifetime_id)

@@ -1,0 +1,168 @@
+"""One queue's input topic as this worker consumes it: shares, repeats, bad records, commits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from headgate_graphs.errors import BadRecord, LogUnavailable, PartitionLost
+from headgate_protos.v1.plan_pb2 import PlanInput
+from headgate_protos.v1.task_pb2 import TaskInput
+from headgate_streams.codec import decode
+from headgate_streams.crash import crash_point
+from headgate_streams.offsets import OffsetTracker, SourceCursor
+from headgate_streams.port import Committed, LogConsumer, LogRecord, TopicPartition
+from headgate_workers.work import Work
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Share:
+    """One partition for as long as this worker owns it."""
+
+    def __init__(self, partition: TopicPartition, seen: SourceCursor) -> None:
+        self.partition = partition
+        self.seen = seen
+        """Sources read so far; what is not above is a repeat."""
+        self.tracker = OffsetTracker(seen)
+        self.open: dict[int, Work] = {}
+        """Work whose offset may not be committed yet, by offset."""
+        self.is_lost = False
+
+    def settle(self, offset: int) -> None:
+        """This offset may be committed: its effects are in the log."""
+        self.open.pop(offset, None)
+        self.tracker.done(offset)
+
+
+class Intake:
+    """A member of one queue's group. One thread, the consumer's."""
+
+    def __init__(
+        self,
+        consumer: LogConsumer,
+        topic: str,
+        expected: type[TaskInput] | type[PlanInput],
+        on_bad: Callable[[LogRecord, BadRecord, Share], None],
+        drain: Callable[[Sequence[Share]], None],
+    ) -> None:
+        """Join the group.
+
+        `on_bad` deals with a bad record; `drain` returns when shares that are taken away are settled, or
+        time is up.
+        """
+        self._consumer = consumer
+        self._expected = expected
+        self._on_bad = on_bad
+        self._drain = drain
+        self._shares: dict[int, Share] = {}
+        self._is_paused: bool | None = False
+        self.oldest_ms = 0
+        """Append time of the oldest input of the last `take`."""
+        consumer.subscribe([topic], self._assigned, self._revoked)
+
+    def take(self, wait_s: float, room: int) -> list[Work]:
+        """Return new work, at most `room`, waiting up to `wait_s` for the first.
+
+        Without room the partitions are paused, and the group is served all the same. Repeats are dropped;
+        bad records have been handed on.
+        """
+        self._hold_back(room <= 0)
+        works: list[Work] = []
+        for record in self._consumer.poll(0.0 if room <= 0 else wait_s, max(room, 1)):
+            share = self._shares.get(record.partition)
+            if share is None:
+                continue  # taken away since it was fetched; its new owner reads it
+            work = self._open(record, share)
+            if work is not None:
+                self.oldest_ms = min(self.oldest_ms, record.timestamp_ms) if works else record.timestamp_ms
+                works.append(work)
+        return works
+
+    def commit(self) -> None:
+        """Commit what is settled; a partition that is somebody else's is given up. Raises LogUnavailable."""
+        ready = {s.partition: c for s in self._shares.values() if (c := s.tracker.committable()) is not None}
+        if not ready:
+            return
+        crash_point("worker-before-commit")
+        try:
+            self._commit(ready)
+        except PartitionLost:
+            for partition, committed in ready.items():
+                self._commit_one(partition, committed)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def shares(self) -> list[Share]:
+        """Return what this worker owns now."""
+        return list(self._shares.values())
+
+    def _open(self, record: LogRecord, share: Share) -> Work | None:
+        try:
+            received = decode(record, self._expected)
+            _check(received)
+        except BadRecord as error:
+            share.tracker.track(record.offset)
+            self._on_bad(record, error, share)
+            return None
+        if not received.HasField("source"):
+            share.tracker.track(record.offset)
+        else:
+            share.tracker.track(record.offset, received.source)
+            if not share.seen.is_new(received.source):
+                share.tracker.done(record.offset)
+                return None
+            share.seen.advance(received.source)
+        share.open[record.offset] = work = Work(received, share, record.offset)
+        return work
+
+    def _hold_back(self, must_pause: bool) -> None:
+        if must_pause != self._is_paused:
+            self._is_paused = must_pause
+            partitions = [share.partition for share in self._shares.values()]
+            (self._consumer.pause if must_pause else self._consumer.resume)(partitions)
+
+    def _commit(self, ready: Mapping[TopicPartition, Committed]) -> None:
+        self._consumer.commit(ready)
+        for partition, committed in ready.items():
+            self._shares[partition.partition].tracker.committed_ok(committed)
+
+    def _commit_one(self, partition: TopicPartition, committed: Committed) -> None:
+        try:
+            self._commit({partition: committed})
+        except PartitionLost as error:
+            _LOGGER.warning("%s-%d is somebody else's now: %s", *partition, error)
+            self._lose([self._shares[partition.partition]])
+
+    def _assigned(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        known = self._consumer.committed(partitions)
+        for partition in partitions:
+            committed = known.get(partition)
+            seen = SourceCursor.decode(committed.metadata if committed is not None else "")
+            self._shares[partition.partition] = Share(partition, seen)
+        if self._is_paused:
+            self._is_paused = None  # the new ones are not: say it to all of them again
+        return {}
+
+    def _revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        shares = [s for p in partitions if (s := self._shares.get(p.partition)) is not None]
+        self._drain(shares)
+        try:
+            self.commit()
+        except LogUnavailable as error:
+            _LOGGER.warning("what was finished could not be committed, it will be done again: %s", error)
+        finally:
+            self._lose(shares)
+
+    def _lose(self, shares: Sequence[Share]) -> None:
+        for share in shares:
+            share.is_lost = True
+            self._shares.pop(share.partition.partition, None)
+
+
+def _check(received: TaskInput | PlanInput) -> None:
+    headers = received.headers
+    if not (headers.execution_id and headers.lifetime_id and headers.node_type):
+        raise BadRecord("DECODE", "an input without execution_id, lifetime_id or node_type")

@@ -1,0 +1,85 @@
+"""What a worker appends: envelopes and dead letters, each confirmed. Used by the consumer's thread alone."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from headgate_graphs.errors import BadRecord, DeliveryFailed, HeadgateError, LogUnavailable
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
+from headgate_streams.codec import dead_letter, encode
+from headgate_streams.port import Delivery, LogProducer, LogRecord
+from headgate_streams.publisher import ExecutionPublisher
+from headgate_streams.topics import Topics, partition_for
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Outbox:
+    """Appends in order; what a full producer does not take waits here and is tried again."""
+
+    def __init__(self, producer: LogProducer, topics: Topics, partitions: int) -> None:
+        self._producer = producer
+        self._publisher = ExecutionPublisher(producer, topics, partitions)
+        self._dead_letters = topics.dead_letters
+        self._partitions = partitions
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._refusal: HeadgateError | None = None
+        self.unconfirmed = 0
+        """Appends whose delivery has not been reported."""
+
+    def publish(self, envelope: ExecutionEnvelope, then: Callable[[Delivery], None] | None = None) -> None:
+        """Append an envelope; `then` is called with its delivery, in a later `send`."""
+        on_delivery = self._confirming(then)
+        self._waiting.append(lambda: self._publisher.publish(envelope, on_delivery))
+
+    def bury(self, record: LogRecord, error: BadRecord, then: Callable[[], None]) -> None:
+        """Append the dead letter of a record; `then` is called when it is durable."""
+        _LOGGER.warning("%s-%d@%d is a dead letter: %s", record.topic, record.partition, record.offset, error)
+        letter = dead_letter(record, error)
+        key = letter.tenant_id.encode()
+        value, headers = encode(letter, letter.tenant_id)
+        on_delivery = self._confirming(lambda _delivery: then())
+        self._waiting.append(
+            lambda: self._producer.append(
+                self._dead_letters,
+                partition_for(key, self._partitions),
+                key=key,
+                value=value,
+                headers=headers,
+                on_delivery=on_delivery,
+            )
+        )
+
+    def send(self, timeout_s: float = 0.0) -> None:
+        """Hand over what waits and report deliveries. Raises DeliveryFailed when one was refused."""
+        try:
+            while self._waiting:
+                self._waiting[0]()
+                self._waiting.popleft()
+            self._producer.poll(timeout_s)
+        except LogUnavailable as error:
+            _LOGGER.warning("nothing can be appended for now: %s", error)
+        if self._refusal is not None:
+            raise self._refusal
+
+    def close(self) -> None:
+        """Flush and release the producer."""
+        self._producer.close()
+
+    def _confirming(self, then: Callable[[Delivery], None] | None) -> Callable[[Delivery], None]:
+        self.unconfirmed += 1
+
+        def confirm(delivery: Delivery) -> None:
+            self.unconfirmed -= 1
+            if delivery.error is not None:
+                self._refusal = self._refusal or _as_refusal(delivery.error)
+            elif then is not None:
+                then(delivery)
+
+        return confirm
+
+
+def _as_refusal(error: HeadgateError) -> HeadgateError:
+    return error if isinstance(error, DeliveryFailed) else DeliveryFailed(str(error))

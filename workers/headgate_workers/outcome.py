@@ -1,0 +1,72 @@
+"""How one run ended, in words that do not depend on tasks or plans. Made by runs, reported by `execution`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headgate_graphs.errors import BadRecord, BlobUnavailable, HandlerFailed
+from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionStatus, Payload
+
+MAX_MESSAGE_CHARACTERS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A status with either a value or an error."""
+
+    status: ExecutionStatus
+    payload: Payload | None = None
+    metadata_json: str = ""
+    error: ExecutionError | None = None
+    next_ids: tuple[str, ...] = ()
+    """For plans: the chosen targets."""
+    next_inputs: Mapping[str, Payload] = field(default_factory=dict)
+    """For plans: inputs that differ from the value, by task id."""
+
+
+def failed(code: str, message: str, *, retryable: bool, exception_class: str = "") -> Outcome:
+    """Return a failure; the message is capped and escaped here."""
+    return Outcome(
+        ExecutionStatus.EXECUTION_STATUS_FAILED,
+        error=ExecutionError(
+            code=code, message=one_line(message), exception_class=exception_class, retryable=retryable
+        ),
+    )
+
+
+def aborted(message: str) -> Outcome:
+    """Return the outcome of work that was cancelled or not begun because its lifetime has ended."""
+    return Outcome(
+        ExecutionStatus.EXECUTION_STATUS_ABORTED,
+        error=ExecutionError(code="ABORTED", message=one_line(message), retryable=False),
+    )
+
+
+def failure_of(error: BaseException) -> Outcome:
+    """Return what an exception of a handler, or of the way to it, is reported as."""
+    name = one_line(type(error).__qualname__, 200)
+    if isinstance(error, HandlerFailed):
+        return failed(error.code, str(error), retryable=error.retryable, exception_class=name)
+    if isinstance(error, BadRecord):
+        return failed(error.reason, error.detail, retryable=False, exception_class=name)
+    if isinstance(error, BlobUnavailable):
+        return failed("BLOB_UNAVAILABLE", str(error), retryable=True, exception_class=name)
+    return failed("HANDLER_ERROR", _words(error), retryable=True, exception_class=name)
+
+
+def one_line(text: str, limit: int = MAX_MESSAGE_CHARACTERS) -> str:
+    """Return `text` capped, with line ends, control characters and direction marks escaped."""
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return cut if cut.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in cut)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__qualname__
+    except Exception:  # an exception class of the user may fail in its own __str__
+        return type(error).__qualname__

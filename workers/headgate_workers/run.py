@@ -1,0 +1,207 @@
+"""One run of one handler: its context, its time limit, its cancellation, and what came out."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from headgate_protos.v1.common_pb2 import ExecutionStatus
+from headgate_protos.v1.task_pb2 import TaskInput
+from headgate_workers.context import Context, LazyValue, PlanContext, TaskContext
+from headgate_workers.conversion import ResultInvalid, metadata_json
+from headgate_workers.handlers import Handler
+from headgate_workers.outcome import Outcome, aborted, failed, failure_of
+from headgate_workers.results import Decision, Result
+from headgate_workers.work import Work
+
+if TYPE_CHECKING:
+    from headgate_workers.runner import Runner
+
+_LOGGER = logging.getLogger("headgate.handler")
+_COMPLETED = ExecutionStatus.EXECUTION_STATUS_COMPLETED
+
+
+class Cause(enum.Enum):
+    """Why a run is cancelled."""
+
+    TIMEOUT = "it ran longer than allowed"
+    ABORTED = "the lifetime was aborted"
+    REJECTED = "the execution was rejected"
+    STOPPED = "the worker stopped"
+    ABANDONED = "another worker owns the work now"
+
+
+class Run:
+    """Calls the handler and reports once, whatever the handler does. Lives on the loop."""
+
+    def __init__(
+        self, work: Work, handler: Handler, runner: Runner, report: Callable[[Work, Outcome | None], None]
+    ) -> None:
+        self.work = work
+        self._handler = handler
+        self._runner = runner
+        self._report = report
+        self._cause: Cause | None = None
+        self._is_reported = False
+        self._timeout_s = _timeout_s(work, handler, runner.settings.default_timeout_s)
+        kind = TaskContext if isinstance(work.received, TaskInput) else PlanContext
+        self._context: Context = kind(
+            work.received,
+            work.run_id,
+            work.usage,
+            runner.packer.fetch_for(work.tenant_id),
+            runner.shared,
+            self._timeout_s,
+        )
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin; the report comes from the loop later."""
+        self._loop = loop
+        self._task = loop.create_task(self._handle())
+        self._task.add_done_callback(self._ended)
+        self._timer = loop.call_later(self._timeout_s, self.cancel, Cause.TIMEOUT)
+
+    def cancel(self, cause: Cause) -> None:
+        """Tell the handler to stop, and report without it when it has not within the grace period.
+
+        An async handler gets CancelledError; a synchronous one sees `ctx.cancelled`. The first cause counts.
+        """
+        if self._cause is not None or self._is_reported:
+            return
+        self._cause = cause
+        self._context.cancelled.set()
+        self._timer.cancel()
+        self._timer = self._loop.call_later(self._runner.settings.cancel_grace_s, self._leave)
+        if self._handler.call.is_async or not self.work.has_begun:
+            self._task.cancel()
+
+    def _leave(self) -> None:
+        """Report although the handler goes on; its thread or task is left to itself."""
+        _LOGGER.warning(
+            "handler %s ignores its cancellation (%s)", self._handler.type, self._cause and self._cause.value
+        )
+        self._task.cancel()
+        self._conclude(None)
+
+    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._conclude(failure_of(task.exception() or RuntimeError()))
+        else:
+            self._conclude(None if task.cancelled() else task.result())
+
+    def _conclude(self, outcome: Outcome | None) -> None:
+        if self._is_reported:
+            return
+        self._is_reported = True
+        self._timer.cancel()
+        if self._cause is not None:
+            outcome = self._cancelled_outcome(self._cause)
+        elif outcome is None:
+            outcome = failed("HANDLER_ERROR", "the handler cancelled itself", retryable=True)
+        self._report(self.work, outcome)
+
+    def _cancelled_outcome(self, cause: Cause) -> Outcome | None:
+        match cause:
+            case Cause.TIMEOUT:
+                return failed("TIMEOUT", f"the handler ran longer than {self._timeout_s:g} s", retryable=True)
+            case Cause.STOPPED:
+                return failed(
+                    "WORKER_STOPPED", "the worker was stopped while the handler ran", retryable=True
+                )
+            case Cause.ABANDONED:
+                return None
+        return aborted(cause.value)
+
+    async def _handle(self) -> Outcome:
+        try:
+            value = await self._call()
+            return await self._outcome(value)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # SystemExit of a handler must not end the worker
+            if not isinstance(error, Exception) or _LOGGER.isEnabledFor(logging.DEBUG):
+                _LOGGER.debug("handler %s failed", self._handler.type, exc_info=True)
+            return failure_of(error)
+
+    async def _call(self) -> Any:
+        if not self._handler.call.is_async:
+            return await self._runner.threads.run(self._call_in_thread)
+        await self._prefetch()
+        arguments = self._arguments()
+        self.work.begin()
+        return await self._handler.function(*arguments)
+
+    def _call_in_thread(self) -> Any:
+        arguments = self._arguments()
+        self._context.check_cancelled()
+        self.work.begin()
+        return self._handler.function(*arguments)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        call, context = self._handler.call, self._context
+        if call.takes_input and isinstance(context, TaskContext):
+            return context, call.convert(context.merged_input())
+        return (context,)
+
+    async def _prefetch(self) -> None:
+        """Fetch large values in a thread: an async handler must not block the loop when it looks at them."""
+        if not self._handler.reads_values:
+            return
+        room = self._runner.settings.prefetch_bytes
+        for lazy in _large(self._context):
+            room -= lazy.payload.blob.size_bytes
+            if room < 0:
+                return
+            await self._runner.threads.run(getattr, lazy, "text")
+
+    async def _outcome(self, value: Any) -> Outcome:
+        if isinstance(self._context, PlanContext):
+            return await self._decision(value)
+        result = value if isinstance(value, Result) else Result(value)
+        metadata = metadata_json(result.metadata)
+        packer = self._runner.packer
+        payload = await packer.pack(self.work.tenant_id, result.value, packer.inline_budget_bytes)
+        return Outcome(_COMPLETED, payload=payload, metadata_json=metadata)
+
+    async def _decision(self, value: Any) -> Outcome:
+        decision = _checked(value)
+        packer, tenant = self._runner.packer, self.work.tenant_id
+        room = packer.inline_budget_bytes
+        output = await packer.pack(tenant, decision.output, room)
+        room -= len(output.json)
+        inputs = {}
+        for task_id, given in decision.inputs.items():
+            inputs[task_id] = await packer.pack(tenant, given, room)
+            room = max(0, room - inputs[task_id].ByteSize())
+        metadata = metadata_json(decision.metadata)
+        return Outcome(_COMPLETED, output, metadata, next_ids=tuple(decision.next), next_inputs=inputs)
+
+
+def _checked(value: Any) -> Decision:
+    if not isinstance(value, Decision):
+        raise ResultInvalid(f"a plan returns a Decision, not {type(value).__name__}")
+    if not isinstance(value.next, list | tuple) or not all(isinstance(target, str) for target in value.next):
+        raise ResultInvalid("Decision.next is a list of task ids")
+    if not isinstance(value.inputs, dict) or not all(isinstance(task_id, str) for task_id in value.inputs):
+        raise ResultInvalid("Decision.inputs maps task ids to inputs")
+    return value
+
+
+def _large(context: Context) -> list[LazyValue]:
+    if isinstance(context, TaskContext):
+        values = [context.lazy_input]
+    elif isinstance(context, PlanContext):
+        values = [upstream.lazy for upstream in context.upstream]
+    else:
+        values = []
+    return [value for value in values if value.is_large]
+
+
+def _timeout_s(work: Work, handler: Handler, default_s: float) -> float:
+    told = work.received.headers.timeout
+    node_s = told.seconds + told.nanos / 1e9
+    own_s = handler.timeout_ms / 1000 if handler.timeout_ms is not None else node_s
+    return min(node_s or own_s, own_s or node_s) or default_s

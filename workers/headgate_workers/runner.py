@@ -1,0 +1,145 @@
+"""Runs handlers: one event loop in one thread, synchronous handlers in threads of their own.
+
+`Runner` is called by the consumer's thread and by the control follower; the rest happens on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from headgate_graphs.model import NodeKind
+from headgate_streams.blobs import BlobStore
+from headgate_streams.settings import StreamSettings
+from headgate_workers.handlers import HandlerRegistry
+from headgate_workers.outcome import Outcome, aborted, failed, failure_of
+from headgate_workers.packing import Packer
+from headgate_workers.run import Cause, Run
+from headgate_workers.settings import WorkerSettings
+from headgate_workers.shared import SharedClients
+from headgate_workers.threads import HandlerThreads
+from headgate_workers.work import Work
+
+_LOGGER = logging.getLogger(__name__)
+_CLOSE_S = 5.0
+
+Finished = tuple[Work, Outcome | None]
+"""A run that ended; no outcome means that it was abandoned and nothing is to be reported."""
+
+
+class Runner:
+    """The handlers' loop. Every submitted work comes back through `finished` exactly once."""
+
+    def __init__(
+        self,
+        kind: NodeKind,
+        registry: HandlerRegistry,
+        blobs: BlobStore,
+        settings: WorkerSettings,
+        streams: StreamSettings,
+        is_aborted: Callable[[str, str], bool],
+    ) -> None:
+        self._kind = kind
+        self._registry = registry
+        self._is_aborted = is_aborted
+        self._runs: dict[str, Run] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="headgate-handlers", daemon=True)
+        self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()
+        self.settings = settings
+        self.threads = HandlerThreads(self._loop)
+        self.packer = Packer(blobs, streams, settings.blob_attempts, self.threads)
+        self.shared = SharedClients()
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._thread.start()
+
+    def submit(self, works: Sequence[Work]) -> None:
+        """Run these as soon as the loop comes to it."""
+        self._loop.call_soon_threadsafe(self._begin, works)
+
+    def abort_lifetime(self, tenant: str, lifetime: str) -> None:
+        """Cancel every run of a lifetime."""
+        self._loop.call_soon_threadsafe(self._cancel, Cause.ABORTED, lambda w: _is_of(w, tenant, lifetime))
+
+    def reject_execution(self, tenant: str, execution: str) -> None:
+        """Cancel the runs of one execution."""
+        self._loop.call_soon_threadsafe(
+            self._cancel, Cause.REJECTED, lambda w: w.execution_id == execution and w.tenant_id == tenant
+        )
+
+    def cancel(self, works: Sequence[Work], cause: Cause) -> None:
+        """Cancel these runs; those that have ended already are left alone."""
+        run_ids = {work.run_id for work in works}
+        self._loop.call_soon_threadsafe(self._cancel, cause, lambda w: w.run_id in run_ids)
+
+    def close(self) -> None:
+        """Close shared clients and end the loop; a handler that hangs it is left behind with its thread."""
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._finish()))
+        self._thread.join(_CLOSE_S)
+        if self._thread.is_alive():
+            _LOGGER.warning("a handler blocks the event loop; its thread is left behind")
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    async def _finish(self) -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for other in others:
+            other.cancel()
+        if others:
+            await asyncio.wait(others, timeout=1.0)
+        await self.shared.close()
+        self._loop.stop()
+
+    def _begin(self, works: Sequence[Work]) -> None:
+        for work in works:
+            try:
+                self._begin_one(work)
+            except Exception as error:  # whatever it is, the work must come back
+                _LOGGER.exception("execution %s could not begin", work.execution_id)
+                self.finished.put((work, failure_of(error)))
+
+    def _begin_one(self, work: Work) -> None:
+        if self._is_aborted(work.tenant_id, work.lifetime_id):
+            self.finished.put((work, aborted("the lifetime was aborted before this execution began")))
+            return
+        node_type = work.received.headers.node_type
+        handler = self._registry.get(self._kind, node_type)
+        if handler is None:
+            self.finished.put((work, self._no_handler(node_type)))
+            return
+        self._runs[work.run_id] = run = Run(work, handler, self, self._ended)
+        run.start(self._loop)
+
+    def _ended(self, work: Work, outcome: Outcome | None) -> None:
+        self._runs.pop(work.run_id, None)
+        self.finished.put((work, outcome))
+
+    def _cancel(self, cause: Cause, concerns: Callable[[Work], bool]) -> None:
+        for run in [run for run in self._runs.values() if concerns(run.work)]:
+            run.cancel(cause)
+
+    def _no_handler(self, node_type: str) -> Outcome:
+        known = ", ".join(self._registry.types(self._kind))
+        return failed(
+            "NO_HANDLER",
+            f"no handler for {self._kind.value} type {node_type[:64]!a}; this worker has {known}",
+            retryable=False,
+        )
+
+
+def _is_of(work: Work, tenant: str, lifetime: str) -> bool:
+    return work.lifetime_id == lifetime and work.tenant_id == tenant

@@ -1,0 +1,64 @@
+"""One input on its way through a worker. Made at intake, carried by the run, reported and let go."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from headgate_protos.v1.common_pb2 import ResourceUsage
+from headgate_protos.v1.plan_pb2 import PlanInput
+from headgate_protos.v1.task_pb2 import TaskInput
+from headgate_workers.metering import UsageMeter
+
+if TYPE_CHECKING:
+    from headgate_workers.intake import Share
+
+
+class Work:
+    """An input, the run it became, and the place of its record."""
+
+    __slots__ = (
+        "_began_ns",
+        "execution_id",
+        "has_begun",
+        "lifetime_id",
+        "offset",
+        "received",
+        "run_id",
+        "share",
+        "tenant_id",
+        "usage",
+    )
+
+    def __init__(self, received: TaskInput | PlanInput, share: Share, offset: int) -> None:
+        self.received = received
+        self.share = share
+        """The partition it came from, as this worker holds it."""
+        self.offset = offset
+        self.tenant_id: str = received.tenant_id
+        self.lifetime_id: str = received.headers.lifetime_id
+        self.execution_id: str = received.headers.execution_id
+        self.run_id = secrets.token_hex(16)
+        self.usage = UsageMeter()
+        self.has_begun = False
+        """Whether the handler was called."""
+        self._began_ns = time.monotonic_ns()
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether the run is announced, leased and committed on pickup; else it is plain."""
+        return self.received.leased
+
+    def begin(self) -> None:
+        """The handler is about to be called: from here on it may spend."""
+        self.has_begun = True
+        self._began_ns = time.monotonic_ns()
+
+    def elapsed_ns(self) -> int:
+        """Nanoseconds since the handler began, by the monotonic clock; 0 when it did not."""
+        return time.monotonic_ns() - self._began_ns if self.has_begun else 0
+
+    def usage_so_far(self, *, must_be_told: bool = False) -> ResourceUsage:
+        """Return what the run has used until now."""
+        return self.usage.snapshot(self.elapsed_ns() // 1_000_000, must_be_told=must_be_told)

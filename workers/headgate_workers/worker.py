@@ -1,0 +1,358 @@
+"""The worker process: consumes inputs, lets the runner run them, appends what came out, commits.
+
+The order of effects, once. Every step is done by the consumer's thread, which never waits for a handler.
+
+*Plain work* (the handler is short and unpaid, so running it again is harmless):
+
+1. the input is read, checked and tracked; a repeat (its source is not above the partition's cursor) ends
+   here;
+2. the handler runs; large values go to the blob store before anything refers to them;
+3. the result is appended and its delivery confirmed (acks=all);
+4. the offset becomes committable, gap-safe, with the source cursor in the commit's metadata; it is
+   committed in batches. A crash before this runs the handler again; the gate drops the second result by its
+   execution_id.
+
+*Leased work* (spend or long runs, which must not be repeated unseen):
+
+1. as above;
+2. ExecutionStarted{run_id} is appended and confirmed. Past the input's `start_by`, by the log's append time,
+   the input is dropped: the gate judges by the same time and has given the work up;
+3. the offset is committed (as far as no older plain work of the partition holds it back);
+4. the handler runs, and a heartbeat carries its partial usage every third of the lease. A crash from here on
+   means a lease that expires: the gate charges the run and dispatches the next attempt;
+5. the result is appended and confirmed.
+
+What is aborted before it began is reported as ABORTED with no usage, so that its hold is closed. When a
+partition is taken away, its plain work may end within `drain_s`; the rest is cancelled, not reported and not
+committed. On stop, leased runs that outlast the drain are reported as WORKER_STOPPED, so that the gate need
+not wait for the lease.
+
+A failed delivery ends the process: replay is the recovery.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from headgate_graphs.errors import BadRecord, HeadgateError, LogUnavailable
+from headgate_graphs.model import NodeKind
+from headgate_protos.v1.plan_pb2 import PlanInput
+from headgate_protos.v1.task_pb2 import TaskInput
+from headgate_streams.blobs import BlobStore
+from headgate_streams.crash import crash_point
+from headgate_streams.port import Delivery, Log, LogRecord, TopicDescription, TopicPartition
+from headgate_streams.settings import StreamSettings
+from headgate_streams.topics import Topics
+from headgate_workers.control import ControlFollower
+from headgate_workers.execution import announcement, heartbeat, report
+from headgate_workers.handlers import HandlerRegistry
+from headgate_workers.intake import Intake, Share
+from headgate_workers.leases import LeaseBook
+from headgate_workers.outbox import Outbox
+from headgate_workers.run import Cause
+from headgate_workers.runner import Runner
+from headgate_workers.settings import WorkerSettings
+from headgate_workers.work import Work
+
+_LOGGER = logging.getLogger(__name__)
+_SHORT_WAIT_S = 0.001
+_LONGEST_BUSY_WAIT_S = 0.005
+_PAUSE_AFTER_S = 0.2
+"""How long the bound must be reached before partitions are paused: pausing throws away what was fetched."""
+_RETRY_S = 0.5
+_RECORD_OVERHEAD_BYTES = 1024
+"""What key, headers and framing add to a record's value, generously."""
+
+
+class Worker:
+    """Serves the inputs of one kind of node. `run` belongs to one thread; `ready` may be asked from any."""
+
+    def __init__(
+        self,
+        log: Log,
+        blobs: BlobStore,
+        kind: NodeKind,
+        registry: HandlerRegistry,
+        settings: WorkerSettings | None = None,
+        stream_settings: StreamSettings | None = None,
+    ) -> None:
+        self.ready = threading.Event()
+        """Set from the first turn of the loop to the last."""
+        self._log = log
+        self._kind = kind
+        self._registry = registry
+        self._settings = settings or WorkerSettings()
+        self._streams = stream_settings or StreamSettings.read()
+        self._topics = Topics(self._streams.topic_prefix)
+        self._runner = Runner(kind, registry, blobs, self._settings, self._streams, self._is_aborted)
+        self._control = ControlFollower(
+            log,
+            [TopicPartition(self._topics.control_events, n) for n in range(self._streams.partitions)],
+            self._runner.abort_lifetime,
+            self._runner.reject_execution,
+        )
+        self._leases = LeaseBook()
+        self._intakes: list[Intake] = []
+        self._running: dict[str, Work] = {}
+        self._starting = 0
+        self._announced: list[Work] = []
+        self._is_stopping = False
+        self._is_closing = False
+        self._last_commit_s = 0.0
+        self._last_event_s = 0.0
+        self._full_since_s = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until `stop` is set, then drain, commit and leave.
+
+        Raises:
+            UserError: A handler's annotations do not resolve, or a topic has another partition count.
+            DeliveryFailed: An append was refused; nothing of it is committed.
+            LogUnavailable: The log could not be reached at the start, or control events could not be read.
+        """
+        self._registry.check()
+        self._log.create_topics(self._needed_topics())
+        self._outbox = Outbox(self._log.producer(), self._topics, self._streams.partitions)
+        self._runner.start()
+        self._control.start()
+        try:
+            for queue_name in self._settings.queues:
+                self._join(queue_name)
+            while not stop.is_set():
+                self._turn()
+                self.ready.set()
+            self._stop()
+        finally:
+            self.ready.clear()
+            self._close()
+
+    def _needed_topics(self) -> list[TopicDescription]:
+        named = [name for name in self._settings.queues if name]
+        shared = {self._topics.executions, self._topics.control_events, self._topics.dead_letters}
+        needed = shared | {self._inputs(name) for name in self._settings.queues}
+        every = self._topics.descriptions(self._streams.partitions, named)
+        return [topic for topic in every if topic.name in needed]
+
+    def _inputs(self, queue_name: str) -> str:
+        of_kind = self._topics.task_inputs if self._kind is NodeKind.TASK else self._topics.plan_inputs
+        return of_kind(queue_name)
+
+    def _join(self, queue_name: str) -> None:
+        suffix = f".{queue_name}" if queue_name else ""
+        consumer = self._log.consumer(f"{self._topics.prefix}.{self._kind.value}-workers{suffix}")
+        expected = TaskInput if self._kind is NodeKind.TASK else PlanInput
+        topic = self._inputs(queue_name)
+        self._intakes.append(Intake(consumer, topic, expected, self._on_bad, self._drain_shares))
+
+    # One turn ------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        wait_s = self._wait() / len(self._intakes)
+        for intake in self._intakes:
+            self._take_in(intake, wait_s)
+        self._serve()
+
+    def _serve(self) -> None:
+        """Do everything but take in: append what ended, begin what was announced, renew leases, commit."""
+        self._collect()
+        self._renew()
+        self._outbox.send()
+        self._begin_announced()
+        self._commit()
+        if self._control.failure is not None:
+            raise self._control.failure
+
+    def _wait(self) -> float:
+        """Wait where the next event is likeliest; return how long intake may wait in addition."""
+        if self._starting:
+            self._outbox.send(_SHORT_WAIT_S)
+            return 0.0
+        if self._running:
+            # Never more than a tenth of what the runs have taken already.
+            idle_s = time.monotonic() - self._last_event_s
+            self._collect(min(_LONGEST_BUSY_WAIT_S, max(_SHORT_WAIT_S, idle_s / 10)))
+            return 0.0
+        return _SHORT_WAIT_S if self._outbox.unconfirmed else self._settings.idle_wait_s
+
+    def _take_in(self, intake: Intake, wait_s: float) -> None:
+        room = self._room()
+        if room <= 0 and time.monotonic() - self._full_since_s < _PAUSE_AFTER_S:
+            return
+        try:
+            works = intake.take(wait_s, room)
+        except LogUnavailable as error:
+            _LOGGER.warning("inputs cannot be read for now: %s", error)
+            time.sleep(_RETRY_S)
+            return
+        if works:
+            self._last_event_s = time.monotonic()
+            self._wait_for_control(intake.oldest_ms)
+            self._begin(works)
+
+    def _room(self) -> int:
+        """Return how many more handlers may run: none from the bound on until half of it is free again."""
+        busy = len(self._running) + self._starting
+        if busy >= self._settings.concurrency:
+            self._full_since_s = self._full_since_s or time.monotonic()
+        elif busy <= self._settings.concurrency // 2:
+            self._full_since_s = 0.0
+        return 0 if self._full_since_s else self._settings.concurrency - busy
+
+    def _wait_for_control(self, oldest_ms: int) -> None:
+        """Return when the control events since the oldest input have been read."""
+        deadline_s = time.monotonic() + self._settings.control_timeout_s
+        while not self._control.covers(oldest_ms):
+            if self._control.wait(0.02):
+                continue
+            self._serve()
+            if time.monotonic() > deadline_s:
+                raise LogUnavailable(
+                    f"control events could not be read within {self._settings.control_timeout_s:g} s"
+                )
+
+    # Beginning -----------------------------------------------------------------------------------------
+
+    def _begin(self, works: Sequence[Work]) -> None:
+        at_once = []
+        for work in works:
+            # Work of an aborted lifetime is reported by the runner at once; there is nothing to announce.
+            if work.is_leased and not self._is_aborted(work.tenant_id, work.lifetime_id):
+                self._announce(work)
+            else:
+                at_once.append(work)
+        self._submit(at_once)
+
+    def _announce(self, work: Work) -> None:
+        self._starting += 1
+        self._outbox.publish(
+            announcement(work, self._settings.name), lambda delivery: self._on_announced(work, delivery)
+        )
+
+    def _on_announced(self, work: Work, delivery: Delivery) -> None:
+        self._starting -= 1
+        crash_point("worker-after-started")
+        if work.share.is_lost or self._is_stopping:
+            return  # not committed: whoever reads it next announces a run of its own
+        work.share.settle(work.offset)
+        start_by = work.received.start_by.ToMilliseconds() if work.received.HasField("start_by") else None
+        if start_by is not None and delivery.timestamp_ms > start_by:
+            _LOGGER.info("execution %s was announced too late, the gate has given it up", work.execution_id)
+            return
+        self._announced.append(work)
+
+    def _begin_announced(self) -> None:
+        if not self._announced:
+            return
+        announced, self._announced = self._announced, []
+        self._commit(at_once=True)
+        now_s = time.monotonic()
+        for work in announced:
+            self._leases.add(work, now_s)
+        self._submit(announced)
+
+    def _submit(self, works: Sequence[Work]) -> None:
+        if works:
+            crash_point("worker-before-run")
+            self._running.update((work.run_id, work) for work in works)
+            self._runner.submit(works)
+
+    def _renew(self) -> None:
+        for tenant, works in self._leases.due(time.monotonic()):
+            self._outbox.publish(heartbeat(tenant, works, self._settings.name))
+
+    def _is_aborted(self, tenant: str, lifetime: str) -> bool:
+        return self._control.aborted.contains(tenant, lifetime)
+
+    # What came out -------------------------------------------------------------------------------------
+
+    def _collect(self, wait_s: float = 0.0) -> None:
+        """Queue the results of runs that ended, waiting up to `wait_s` for the first."""
+        finished = self._runner.finished
+        while True:
+            try:
+                work, outcome = finished.get(timeout=wait_s) if wait_s else finished.get_nowait()
+            except queue.Empty:
+                return
+            wait_s = 0.0
+            self._last_event_s = time.monotonic()
+            self._running.pop(work.run_id, None)
+            self._leases.drop(work)
+            if outcome is not None:
+                crash_point("worker-before-result")
+                envelope = report(work, outcome, self._streams.max_record_bytes - _RECORD_OVERHEAD_BYTES)
+                self._outbox.publish(envelope, _settling(work))
+
+    def _on_bad(self, record: LogRecord, error: BadRecord, share: Share) -> None:
+        self._outbox.bury(record, error, lambda: share.settle(record.offset))
+
+    def _commit(self, *, at_once: bool = False) -> None:
+        now_s = time.monotonic()
+        if not at_once and now_s - self._last_commit_s < self._settings.commit_interval_s:
+            return
+        self._last_commit_s = now_s
+        for intake in self._intakes:
+            try:
+                intake.commit()
+            except LogUnavailable as error:
+                _LOGGER.warning("offsets cannot be committed for now: %s", error)
+                self._last_commit_s = now_s + _RETRY_S
+
+    # Leaving -------------------------------------------------------------------------------------------
+
+    def _drain_shares(self, shares: Sequence[Share]) -> None:
+        """Let the work of shares that are taken away end, for a while; cancel the rest without a report."""
+        if self._is_closing:
+            return
+        self._serve_until(lambda: not any(share.open for share in shares), self._settings.drain_s)
+        left = [work for share in shares for work in share.open.values()]
+        if left:
+            _LOGGER.warning("%d runs are abandoned: their partition is taken away", len(left))
+            self._runner.cancel(left, Cause.ABANDONED)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        self._serve_until(self._is_idle, self._settings.drain_s)
+        left = list(self._running.values())
+        if left:
+            _LOGGER.warning(
+                "%d runs did not end within %g s and are cancelled", len(left), self._settings.drain_s
+            )
+            self._runner.cancel([work for work in left if work.is_leased], Cause.STOPPED)
+            self._runner.cancel([work for work in left if not work.is_leased], Cause.ABANDONED)
+            self._serve_until(self._is_idle, self._settings.cancel_grace_s + 1.0)
+        self._commit(at_once=True)
+
+    def _is_idle(self) -> bool:
+        return not (self._running or self._starting or self._announced or self._outbox.unconfirmed)
+
+    def _serve_until(self, is_done: Callable[[], bool], timeout_s: float) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        self._serve()
+        while not is_done() and time.monotonic() < deadline_s:
+            if self._running:
+                self._collect(_LONGEST_BUSY_WAIT_S)
+            else:
+                self._outbox.send(_SHORT_WAIT_S)
+                time.sleep(0 if is_done() else _SHORT_WAIT_S)
+            self._serve()
+
+    def _close(self) -> None:
+        self._is_closing = True
+        self._control.close()
+        self._runner.close()
+        for close in (*(intake.close for intake in self._intakes), self._outbox.close):
+            with contextlib.suppress(HeadgateError):  # the error that ended the worker is the one to see
+                close()
+
+
+def _settling(work: Work) -> Callable[[Delivery], None]:
+    def settle(_delivery: Delivery) -> None:
+        crash_point("worker-after-result")
+        work.share.settle(work.offset)
+
+    return settle
