@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +21,11 @@ import boto3
 from botocore.config import Config
 
 from deploy.servers import kafka, minio
-from deploy.servers.cache import ServerUnavailable, locked
+from deploy.servers.cache import ServerUnavailable, cache_dir, locked
 from deploy.servers.processes import command_line, free_port, recorded, stop
 
 KAFKA_IMAGE = "apache/kafka:4.3.0"
 MINIO_IMAGE = "minio/minio:RELEASE.2025-09-07T16-13-09Z"
-RUNS = Path(tempfile.gettempdir()) / f"headgate-tests-{os.getuid()}"
 RUN_VARIABLE = "HEADGATE_TEST_RUN"
 
 
@@ -62,10 +60,11 @@ class S3Server:
 
 def begin_run() -> None:
     """Make this run's folder and name it to the processes it starts; stop what killed runs left behind."""
-    for left in RUNS.glob("*"):
+    runs = cache_dir() / "runs"
+    for left in runs.glob("*"):
         if not _is_a_run(left.name):
             _stop_all(left)
-    folder = RUNS / str(os.getpid())
+    folder = runs / str(os.getpid())
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[RUN_VARIABLE] = str(folder)
 
