@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from headgate.client import Client
 from headgate.embedding import Service, gate_service, stop_all, worker_service
-from headgate.handlers import add_handlers, check_handlers, queues_of
+from headgate.handlers import add_handlers, beside, check_handlers, queues_of
 from headgate.outcome import Outcome
 from headgate.running import Run, begin
 from headgate.settings import HeadgateSettings, open_settings
@@ -126,7 +126,7 @@ class Headgate:
         if isinstance(graph, AgentGraph):
             return graph.for_tenant(self.settings.tenant)
         definition = load_graph(Path(graph))
-        add_handlers(self._registry, [Path(graph)])
+        add_handlers(self._registry, beside(Path(graph)))
         return definition.for_tenant(self.settings.tenant)
 
     def serve(self, graph: AgentGraph, where: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from headgate_workers.worker import Worker
-
 from headgate.client import Client
 from headgate_graphs.errors import HeadgateError
 from headgate_graphs.model import NodeKind
@@ -15,6 +13,7 @@ from headgate_guardrails.settings import GateSettings
 from headgate_streams.settings import StreamSettings
 from headgate_workers.handlers import HandlerRegistry
 from headgate_workers.settings import WorkerSettings
+from headgate_workers.worker import Worker
 
 
 class Service:

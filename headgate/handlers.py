@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from headgate_workers.loading import load_handlers
-
 from headgate_graphs.errors import UserError
 from headgate_graphs.model import AgentGraph, NodeKind
-from headgate_workers.handlers import NEVER_DISPATCHED, HandlerRegistry, handlers_in
+from headgate_workers.handlers import NEVER_DISPATCHED, Handler, HandlerRegistry, handlers_in
+from headgate_workers.loading import load_handlers
 
 
 def registry_of(given: Iterable[Any]) -> HandlerRegistry:
@@ -28,12 +27,31 @@ def add_handlers(registry: HandlerRegistry, given: Iterable[Any]) -> None:
     """Add to a registry what `registry_of` takes."""
     for one in given:
         if isinstance(one, str | Path):
-            registry.merge(load_handlers(Path(one)))
+            for handler in _own(load_handlers(Path(one))):
+                registry.add(handler)
         elif isinstance(one, ModuleType):
             for handler in handlers_in(one):
                 registry.add(handler)
         else:
             registry.add(one)
+
+
+def _own(registry: HandlerRegistry) -> Iterator[Handler]:
+    """Yield the handlers of a registry that are not the ready ones."""
+    ready = HandlerRegistry()
+    for kind in NodeKind:
+        for name in registry.types(kind):
+            handler = registry.get(kind, name)
+            if handler is not None and handler is not ready.get(kind, name):
+                yield handler
+
+
+def beside(graph: Path) -> list[Path]:
+    """Return where the handlers of the graph at a path are: its directory, or the module itself."""
+    if graph.suffix == ".py" and graph.is_file():
+        text = graph.read_text(encoding="utf-8", errors="replace")
+        return [graph] if "@task" in text or "@plan" in text else [graph.parent]
+    return [graph.parent if graph.suffix in (".yaml", ".yml") else graph]
 
 
 def handler_types(registry: HandlerRegistry, kind: NodeKind) -> list[str]:

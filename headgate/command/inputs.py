@@ -42,7 +42,7 @@ def _read(path: Path) -> str:
 
 def _parse(text: str, where: str, *, strict: bool) -> Any:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         if not strict and text.lstrip()[:1] not in _JSON_BEGINS:
             return text
@@ -51,9 +51,14 @@ def _parse(text: str, where: str, *, strict: bool) -> Any:
         if not strict and text.lstrip()[:1] not in _JSON_BEGINS:
             return text
         raise UserError(f"{where}: not JSON: {error}") from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where}: not JSON: a number that is not finite")
     return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:32]} is too large a number")
+    return number
 
 
 def _refuse_constant(name: str) -> Any:

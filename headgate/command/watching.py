@@ -17,6 +17,7 @@ from headgate.command.place import Place
 from headgate.command.views.ending import Ending, say_ending
 from headgate.command.views.screens import Screen, open_screen
 from headgate.command.views.state import LifetimeState
+from headgate.handlers import beside
 from headgate.running import Run, begin, gate_has_passed
 from headgate.settings import HeadgateSettings
 from headgate.words import TERMINAL
@@ -95,7 +96,7 @@ def _opened(
         return
     from headgate.embedded import Headgate
 
-    with Headgate(settings=settings, handlers=_handler_paths(request)) as headgate:
+    with Headgate(settings=settings, handlers=[*beside(request.path), *request.handlers]) as headgate:
         headgate.serve(graph, str(request.path))
         yield headgate.client, headgate.check
 
@@ -154,12 +155,6 @@ def _beside(path: Path) -> list[Path]:
     """Return the policy that lies beside the graph, as `init` makes it."""
     found = path / "policy.yaml"
     return [found] if path.is_dir() and found.is_file() else []
-
-
-def _handler_paths(request: RunRequest) -> list[Path]:
-    """Return where handlers are: beside the graph, and where the user says."""
-    beside = request.path.parent if request.path.suffix in (".yaml", ".yml") else request.path
-    return [beside, *request.handlers]
 
 
 def _timeout_s(text: str | None) -> float | None:
