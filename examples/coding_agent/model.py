@@ -12,26 +12,25 @@ from typing import Any, NamedTuple
 
 import recorded_model
 
-from headgate import NonRetryable, PlanContext, TaskContext
+from headgate import NonRetryable, PlanContext, TaskContext, UserError
 
 try:
     import openai
     from genai_prices import Usage, __version__, calc_price
 except ImportError as missing:
-    raise NonRetryable(
-        f"the coding agent needs {missing.name}: pip install 'headgate[llm]' pytest"
-    ) from missing
+    raise UserError(f"the coding agent needs {missing.name}: pip install 'headgate[llm]' pytest") from missing
 
 MAX_PROMPT_CHARS = 24_000
 """With MAX_ANSWER_TOKENS, what keeps one call below the limits that graph.yaml reserves for it."""
 MAX_ANSWER_TOKENS = 2_000
+OPENAI = "https://api.openai.com/v1"
 RETRYABLE = {408, 409, 429, 500, 502, 503, 504}
 
 
 class Endpoint(NamedTuple):
     """Where the model is."""
 
-    base_url: str | None
+    url: str
     api_key: str
     model: str
 
@@ -40,7 +39,8 @@ def endpoint() -> Endpoint:
     """Return the endpoint that the environment names, or the recorded one."""
     url, key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
     if url or key:
-        return Endpoint(url, key or "none", os.environ.get("HEADGATE_EXAMPLE_MODEL", "gpt-4.1-mini"))
+        model = os.environ.get("HEADGATE_EXAMPLE_MODEL") or "gpt-4.1-mini"
+        return Endpoint(url or OPENAI, key or "none", model)
     return Endpoint(recorded_model.in_this_process().url, "none", recorded_model.MODEL)
 
 
@@ -50,9 +50,7 @@ async def ask(ctx: TaskContext | PlanContext, system: str, prompt: str) -> tuple
     The answer is streamed, so that a cancelled execution stops paying at once.
     """
     url, key, model = endpoint()
-    client = ctx.shared.get(
-        ("openai", url), lambda: openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
-    )
+    client = ctx.shared.get(("openai", url), lambda: _client(url, key))
     text = ""
     try:
         with ctx.usage.call():
@@ -64,11 +62,18 @@ async def ask(ctx: TaskContext | PlanContext, system: str, prompt: str) -> tuple
     except openai.APIStatusError as refused:
         ctx.usage.close_call()  # what is refused costs nothing
         kind = RuntimeError if refused.status_code in RETRYABLE else NonRetryable
-        raise kind(f"{model} at {url or 'OpenAI'}: {refused.message}") from refused
+        raise kind(f"{model} at {url}: {refused.message}") from refused
     try:
         return json.loads(text), model
     except json.JSONDecodeError as broken:
         raise ValueError(f"{model} did not answer with JSON: {text[:200]!r}") from broken
+
+
+def _client(url: str, key: str) -> openai.AsyncOpenAI:
+    """Return a client that leaves retries to the gate, and asks no proxy for what is on this machine."""
+    here = url.startswith(("http://127.0.0.1:", "http://localhost:"))
+    http = openai.DefaultAsyncHttpxClient(trust_env=not here)
+    return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0, http_client=http)
 
 
 def _request(model: str, system: str, prompt: str) -> dict[str, Any]:

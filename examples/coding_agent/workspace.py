@@ -120,7 +120,7 @@ async def run_pytest(directory: Path, python: str, timeout_s: float) -> TestRepo
             await process.wait()
         output.seek(max(0, output.seek(0, os.SEEK_END) - MAX_OUTPUT_BYTES))
         text = output.read().decode(errors="replace")
-    if "No module named pytest" in text:
+    if text.rstrip().endswith("No module named pytest"):
         raise NonRetryable(f"{python} has no pytest: install it there (pip install pytest) and run again")
     return TestReport(passed=exit_code == 0, output=text)
 

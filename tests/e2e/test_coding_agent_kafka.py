@@ -1,4 +1,4 @@
-"""The coding agent on real Kafka: gates and workers as processes of their own, killed, shared by two tenants."""
+"""The coding agent on real Kafka: gates and workers in processes of their own, killed, shared by tenants."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import Topics
 from tests.e2e.ledger import envelopes, records
@@ -65,11 +66,9 @@ def run_arguments(place: Place, tenant: str, lifetime: str, **more: str) -> tupl
     return ("run", EXAMPLE, *policy, "--input", place.input(**more), "--json")
 
 
-def who_runs(settings: StreamSettings, node_id: str, place: Place) -> int:
+def who_runs(settings: StreamSettings, node_id: str) -> int:
     """Return the process id of the worker that announced a run of the node; 0 while nobody has."""
     inputs = records(settings, Topics(settings.topic_prefix).task_inputs())
-    from headgate_protos.v1.task_pb2 import TaskInput
-
     wanted = {
         given.headers.execution_id
         for given in (TaskInput.FromString(record.value or b"") for record in inputs)
@@ -88,7 +87,7 @@ def test_killing_a_gate_and_the_worker_that_is_busy_changes_nothing(
     tasks = start(2, "worker", "task", EXAMPLE)
     start(2, "worker", "plan", EXAMPLE)
     with place.spawn(*run_arguments(place, tenant, "repair")) as run:
-        busy = eventually(lambda: who_runs(settings, "propose_patch", place), timeout_s=STEP_S)
+        busy = eventually(lambda: who_runs(settings, "propose_patch"), timeout_s=STEP_S)
         next(worker for worker in tasks if worker.pid == busy).kill()
         gates[0].kill()
         assert run.wait() == 0, run.output
