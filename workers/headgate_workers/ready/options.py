@@ -48,7 +48,7 @@ def options(context: TaskContext, model: type[M], from_graph_only: frozenset[str
 
 
 def fill(value: Any, context: TaskContext) -> Any:
-    """Return `value` with the places in its texts filled in; a text that is one place keeps the value's type."""
+    """Return `value` with the places in its texts filled in; a text that is one place keeps its type."""
     if isinstance(value, str):
         return _fill_text(value, context)
     if isinstance(value, list):
