@@ -64,10 +64,8 @@ def follow(
         reader.assign(dict(positions))
         while ends_at is None or time.monotonic() < ends_at:
             records = reader.poll(POLL_S)
-            for record in records:
-                happening = read_happening(record, topics, tenant, lifetime_id)
-                if happening is None:
-                    continue
+            read = (read_happening(record, topics, tenant, lifetime_id) for record in records)
+            for happening in sorted((one for one in read if one is not None), key=lambda one: one.order):
                 yield happening
                 if _is_end(happening):
                     closing = closing or not happening.message.open_holds

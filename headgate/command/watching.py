@@ -17,7 +17,7 @@ from headgate.command.place import Place
 from headgate.command.views.ending import Ending, say_ending
 from headgate.command.views.screens import Screen, open_screen
 from headgate.command.views.state import LifetimeState
-from headgate.handlers import beside
+from headgate.handlers import beside as handlers_beside
 from headgate.running import Run, begin, gate_has_passed
 from headgate.settings import HeadgateSettings
 from headgate.words import TERMINAL
@@ -68,8 +68,11 @@ def run_and_watch(place: Place, request: RunRequest) -> int:
     settings = place.settings()
     value, timeout_s = read_input(request.input), _timeout_s(request.timeout)
     graph = load_graph(request.path).for_tenant(settings.tenant)
-    policies = [load_policy(path) for path in request.policies or _beside(request.path)]
+    policies = [load_policy(path) for path in request.policies]
+    beside = [load_policy(path) for path in _beside(request.path)]
     with _opened(settings, request, graph) as (client, check):
+        if not policies and not _is_known(client, settings.tenant, request.lifetime):
+            policies = beside
         run = begin(client, graph, value, policies=policies, lifetime_id=request.lifetime)
         state = LifetimeState()
         try:
@@ -96,7 +99,9 @@ def _opened(
         return
     from headgate.embedded import Headgate
 
-    with Headgate(settings=settings, handlers=[*beside(request.path), *request.handlers]) as headgate:
+    with Headgate(
+        settings=settings, handlers=[*handlers_beside(request.path), *request.handlers]
+    ) as headgate:
         headgate.serve(graph, str(request.path))
         yield headgate.client, headgate.check
 
@@ -149,6 +154,11 @@ class _Pause:
             return False
         self._asked = now
         return gate_has_passed(self._client, self._run)
+
+
+def _is_known(client: Client, tenant: str, lifetime: str | None) -> bool:
+    """Whether the lifetime has begun already: what goes on keeps the policies that are in force."""
+    return lifetime is not None and client.lifetime(tenant, lifetime) is not None
 
 
 def _beside(path: Path) -> list[Path]:
