@@ -19,8 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports 
     ResourceType,
 )
 
-
-from headgate_graphs.errors import LogUnavailable
+from headgate_graphs.errors import LogUnavailable, UserError
 from headgate_streams.kafka.clients import ANSWER_S, SHARED, Troubles, client_logger, kafka_error, meaning
 from headgate_streams.kafka.consumer import KafkaConsumer, KafkaReader
 from headgate_streams.kafka.producer import KafkaProducer
@@ -138,11 +137,18 @@ class KafkaLog:
         request = {confluent_kafka.TopicPartition(*tp): spec for tp in asked}
         futures = self._admin().list_offsets(request, request_timeout=ANSWER_S)
         return {
-            TopicPartition(tp.topic, tp.partition): self._wait(
-                future, f"cannot read the offsets of {tp.topic}[{tp.partition}]"
-            ).offset
-            for tp, future in futures.items()
+            TopicPartition(tp.topic, tp.partition): self._offset(tp, future) for tp, future in futures.items()
         }
+
+    def _offset(self, tp: confluent_kafka.TopicPartition, future: Future[Any]) -> int:
+        where = f"{tp.topic}[{tp.partition}]"
+        try:
+            return int(self._answer(future, f"cannot read the offsets of {where}").offset)
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+                raise UserError(f"there is no partition {where}: create the topics first") from exception
+            raise meaning(error, f"cannot read the offsets of {where}") from exception
 
     def _admin(self) -> AdminClient:
         with self._lock:

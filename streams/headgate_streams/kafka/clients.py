@@ -33,7 +33,7 @@ PRODUCER: Final[Mapping[str, str]] = {
     "linger.ms": "2",
     "request.timeout.ms": "10000",
     "message.timeout.ms": "120000",
-    "topic.metadata.propagation.max.ms": "10000",
+    "topic.metadata.propagation.max.ms": "5000",
 }
 """A linger of 2 ms costs a lone record 2 ms and gives a loaded, synced log five times its throughput. Two
 minutes for a delivery outlast a broker's restart."""
