@@ -15,9 +15,9 @@ from headgate_graphs.ids import END
 from headgate_graphs.model import AgentGraph, Edge, EdgeKind, Plan, Task
 from headgate_graphs.reachability import Reachability, joins
 
-MAX_NODES = 1_000
-"""Nodes of one graph; people write dozens, and the gate follows each in memory."""
-MAX_EDGES = 5_000
+MAX_NODES = 500
+"""Nodes of one graph; people write dozens, and the gate must check any graph in well under a second."""
+MAX_EDGES = 2_000
 """Edges of one graph."""
 MAX_PARAMS_BYTES = 65_536
 """Static parameters of one node as JSON; they travel with each of its inputs."""

@@ -189,7 +189,9 @@ class _Dumper(yaml.SafeDumper):
 
     def write_text(self, text: str) -> yaml.Node:
         style = None
-        if "\n" in text:
+        if not text.replace("\n", "").isprintable():
+            style = '"'
+        elif "\n" in text:
             style = "|"
         elif not _is_text(text):
             style = "'"

@@ -1,7 +1,7 @@
 """Which nodes lead to which: the whole-graph questions of `checks`, answered with sets of bits.
 
-A set of nodes is an int whose bit i stands for the i-th node, so that a graph of a thousand nodes is
-answered in milliseconds, whatever its shape.
+A set of nodes is an int whose bit i stands for the i-th node, so that the
+largest graph is answered in well under a second, whatever its shape.
 """
 
 from __future__ import annotations
