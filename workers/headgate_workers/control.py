@@ -13,6 +13,8 @@ from headgate_streams.port import Log, LogReader, LogRecord, TopicPartition
 
 _LOGGER = logging.getLogger(__name__)
 _POLL_S = 0.1
+_FIRST_POLL_S = 0.01
+"""The first input waits for this thread to notice how far back it must read."""
 _RETRY_S = 1.0
 MAX_REMEMBERED = 200_000
 """Aborted lifetimes that are kept in memory (about 40 MB); the oldest are forgotten first."""
@@ -110,7 +112,7 @@ class ControlFollower:
         while not self._stop.is_set():
             try:
                 is_assigned = self._assign(reader, is_assigned)
-                for record in reader.poll(_POLL_S):
+                for record in reader.poll(_FIRST_POLL_S if self._covered_ms is None else _POLL_S):
                     self._take(record)
                 self._check_caught_up()
             except LogUnavailable as error:

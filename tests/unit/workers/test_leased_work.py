@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from headgate_workers import TaskContext, task
+from tests.support import eventually
+from tests.unit.workers.bench import COMPLETED, FAILED, Bench, registry
+
+
+@task
+async def quick(ctx: TaskContext) -> str:
+    return ctx.run_id
+
+
+def kinds(bench: Bench) -> list[str]:
+    return [str(envelope.WhichOneof("payload")) for envelope in bench.envelopes()]
+
+
+def test_run_is_announced_before_it_begins_and_reports_the_same_run(bench: Bench) -> None:
+    begun: list[list[str]] = []
+
+    @task
+    def looks(ctx: TaskContext) -> str:
+        begun.append(kinds(bench))
+        return ctx.run_id
+
+    with bench.worker(registry(looks), name="w-1"):
+        given = bench.give_task("looks", leased=True)
+        run_id = bench.value(given)
+    assert begun == [["execution_started"]]
+    started = bench.envelopes()[0].execution_started
+    assert (started.execution_id, started.run_id, started.worker) == (given, run_id, "w-1")
+    assert started.ticket == b"ticket"
+    assert bench.report(given).headers.run_id == run_id
+
+
+def test_offset_is_committed_on_pickup(bench: Bench) -> None:
+    release = threading.Event()
+    offsets: list[int] = []
+
+    @task
+    def looks(ctx: TaskContext) -> None:
+        offsets.append(bench.committed_offset())
+        release.wait(20)
+
+    with bench.worker(registry(looks), commit_interval_s=60):
+        given = bench.give_task("looks", leased=True)
+        eventually(lambda: offsets)
+        assert not bench.reports(given)
+        release.set()
+        bench.report(given)
+    assert offsets == [1]
+
+
+def test_announcement_past_start_by_is_dropped_without_a_run(bench: Bench) -> None:
+    with bench.worker(registry(quick)):
+        late = bench.give_task("quick", leased=True, start_by_ms=1)
+        eventually(lambda: bench.committed_offset() == 1)
+        bench.report(bench.give_task("quick"))
+    assert bench.reports(late) == []
+    assert kinds(bench)[0] == "execution_started"
+
+
+def test_heartbeats_carry_every_run_of_a_tenant_with_partial_usage(bench: Bench) -> None:
+    release = threading.Event()
+
+    @task
+    def spends(ctx: TaskContext) -> None:
+        ctx.usage.add(tokens_used=7)
+        release.wait(20)
+
+    def beats() -> list[set[str]]:
+        return [
+            {run.execution_id for run in envelope.heartbeat.runs if run.partial_usage.tokens_used == 7}
+            for envelope in bench.envelopes()
+            if envelope.HasField("heartbeat")
+        ]
+
+    with bench.worker(registry(spends)):
+        ids = {bench.give_task("spends", leased=True, lease_ms=180) for _ in range(2)}
+        eventually(lambda: beats().count(ids) >= 2)
+        release.set()
+        for id in ids:
+            bench.report(id)
+
+
+def test_stop_reports_leased_runs_that_outlast_the_drain(bench: Bench) -> None:
+    begun = threading.Event()
+
+    @task
+    async def sleeps(ctx: TaskContext) -> None:
+        ctx.usage.add(tokens_used=3)
+        begun.set()
+        await asyncio.sleep(60)
+
+    with bench.worker(registry(sleeps), drain_s=0.05):
+        given = bench.give_task("sleeps", leased=True)
+        assert begun.wait(10)
+    report = bench.report(given)
+    assert report.headers.status == FAILED
+    assert (report.result.error.code, report.result.error.retryable) == ("WORKER_STOPPED", True)
+    assert report.resource_usage.tokens_used == 3
+
+
+def test_plain_work_that_is_older_holds_the_offset_back(bench: Bench) -> None:
+    release = threading.Event()
+
+    @task
+    def waits(ctx: TaskContext) -> None:
+        release.wait(20)
+
+    with bench.worker(registry(waits, quick)):
+        bench.give_task("waits")
+        report = bench.report(bench.give_task("quick", leased=True))
+        assert report.headers.status == COMPLETED
+        assert bench.committed_offset() == 0
+        release.set()
+        eventually(lambda: bench.committed_offset() == 2)
