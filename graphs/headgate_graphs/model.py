@@ -69,16 +69,17 @@ def _json_object(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     todo: list[tuple[JsonValue, int]] = [(value, 1)]
     while todo:
         part, depth = todo.pop()
-        if depth > MAX_PARAMS_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_PARAMS_DEPTH} levels")
-        if isinstance(part, dict):
-            todo += [(inner, depth + 1) for inner in part.values()]
-        elif isinstance(part, list):
-            todo += [(inner, depth + 1) for inner in part]
+        if isinstance(part, dict | list):
+            if depth > MAX_PARAMS_DEPTH:
+                raise ValueError(f"nested deeper than {MAX_PARAMS_DEPTH} levels")
+            inner = [*part, *part.values()] if isinstance(part, dict) else part
+            todo += [(each, depth + 1) for each in inner]
         elif isinstance(part, float) and not math.isfinite(part):
             raise ValueError("a number must be finite")
         elif isinstance(part, int) and not -(2**63) <= part < 2**63:
             raise ValueError("a whole number must fit into 64 bits")
+        elif isinstance(part, str) and any("\ud800" <= character <= "\udfff" for character in part):
+            raise ValueError("half of a surrogate pair is not text")
     return value
 
 
