@@ -130,7 +130,9 @@ class Bench:
 
     def give(self, made: TaskInput | PlanInput, queue: str = "", partition: int = 0) -> str:
         """Dispatch as the gate does; return the execution id."""
-        topic = self.topics.task_inputs(queue) if isinstance(made, TaskInput) else self.topics.plan_inputs(queue)
+        topic = (
+            self.topics.task_inputs(queue) if isinstance(made, TaskInput) else self.topics.plan_inputs(queue)
+        )
         value, headers = encode(made, made.tenant_id)
         self.give_raw(topic, partition, made.headers.execution_id.encode(), value, headers)
         return str(made.headers.execution_id)
@@ -161,7 +163,7 @@ class Bench:
         reader = self.log.reader()
         try:
             ends = self.log.offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
-            reader.assign({partition: 0 for partition in ends})
+            reader.assign(dict.fromkeys(ends, 0))
             count = sum(end for _, end in ends.values())
             records: list[Any] = []
             while len(records) < count:

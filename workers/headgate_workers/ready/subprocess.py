@@ -8,7 +8,7 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
@@ -20,7 +20,6 @@ from headgate_workers.handlers import Handler
 from headgate_workers.ready.options import Options, options
 from headgate_workers.results import Result
 
-_READ_BYTES = 65_536
 _KILL_WAIT_S = 2.0
 FROM_GRAPH_ONLY = frozenset({"argv", "env", "pass_env", "max_output_bytes", "check"})
 """An input fills places in the graph's arguments; it does not choose the program or its environment."""
@@ -64,26 +63,38 @@ class SubprocessOptions(Options):
     """Whether another exit code than 0 is a failure; else it is a result like any other."""
 
 
-class _Tail:
-    """The end of what was written to a pipe."""
+class _Program(asyncio.SubprocessProtocol):
+    """What a running program writes, and when it ends."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept = bytearray()
+    def __init__(self, most_bytes: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._most_bytes = most_bytes
+        self._kept = {1: bytearray(), 2: bytearray()}
         self.is_truncated = False
+        self.exited: asyncio.Future[None] = loop.create_future()
+        """Done when the program itself has ended; children of it may hold its pipes open."""
+        self.closed: asyncio.Future[None] = loop.create_future()
+        """Done when nobody holds the pipes any more."""
 
-    async def read(self, pipe: asyncio.StreamReader | None) -> None:
-        """Read to the end."""
-        while pipe is not None and (part := await pipe.read(_READ_BYTES)):
-            self._kept += part
-            if len(self._kept) > self._most:
-                self.is_truncated = True
-                del self._kept[: len(self._kept) - self._most]
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        """Keep the end of what is written."""
+        kept = self._kept[fd]
+        kept += data
+        if len(kept) > self._most_bytes:
+            self.is_truncated = True
+            del kept[: len(kept) - self._most_bytes]
 
-    @property
-    def text(self) -> str:
-        """What was kept."""
-        return self._kept.decode("utf-8", "replace")
+    def process_exited(self) -> None:
+        """Tell who waits."""
+        self.exited.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Tell who waits."""
+        self.closed.set_result(None)
+
+    def text(self, fd: int) -> str:
+        """Return what was kept of stdout (1) or stderr (2)."""
+        return self._kept[fd].decode("utf-8", "replace")
 
 
 async def subprocess(ctx: TaskContext) -> Result:
@@ -92,33 +103,35 @@ async def subprocess(ctx: TaskContext) -> Result:
     Whatever happens, the program's whole process group is killed before this returns.
     """
     asked = options(ctx, SubprocessOptions, FROM_GRAPH_ONLY)
-    process = await _start(asked)
-    out, err = _Tail(asked.max_output_bytes), _Tail(asked.max_output_bytes)
-    reading = asyncio.gather(out.read(process.stdout), err.read(process.stderr), _feed(process, asked.stdin))
+    transport, program = await _start(asked)
     try:
-        async with asyncio.timeout(asked.timeout_ms / 1000 if asked.timeout_ms is not None else None):
-            code = await process.wait()
-    except TimeoutError:
-        raise ProgramTimeout(f"{asked.argv[0]!a} ran longer than {asked.timeout_ms} ms") from None
+        _feed(transport, asked.stdin)
+        limit_s = asked.timeout_ms / 1000 if asked.timeout_ms is not None else None
+        await asyncio.wait([program.exited], timeout=limit_s)
+        has_ended = program.exited.done()
     finally:
-        await _end(process, reading)
+        await _end(transport, program)
+    if not has_ended:
+        raise ProgramTimeout(f"{asked.argv[0]!a} ran longer than {asked.timeout_ms} ms")
+    code = transport.get_returncode()
     if asked.check and code != 0:
-        raise ProgramFailed(f"{asked.argv[0]!a} ended with exit code {code}: {err.text[-500:]}")
+        raise ProgramFailed(f"{asked.argv[0]!a} ended with exit code {code}: {program.text(2)[-500:]}")
     value = {
         "exit_code": code,
-        "stdout": out.text,
-        "stderr": err.text,
-        "truncated": out.is_truncated or err.is_truncated,
+        "stdout": program.text(1),
+        "stderr": program.text(2),
+        "truncated": program.is_truncated,
     }
     return Result(value, {"exit_code": code})
 
 
-async def _start(asked: SubprocessOptions) -> asyncio.subprocess.Process:
+async def _start(asked: SubprocessOptions) -> tuple[asyncio.SubprocessTransport, _Program]:
     if asked.cwd is not None and not asked.cwd.is_dir():
         raise NonRetryable(f"there is no directory {str(asked.cwd)!a}")
     passed = {name: value for name in asked.pass_env if (value := environment(name)) is not None}
     try:
-        return await asyncio.create_subprocess_exec(
+        return await asyncio.get_running_loop().subprocess_exec(
+            lambda: _Program(asked.max_output_bytes),
             *asked.argv,
             stdin=asyncio.subprocess.DEVNULL if asked.stdin is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -131,22 +144,19 @@ async def _start(asked: SubprocessOptions) -> asyncio.subprocess.Process:
         raise NonRetryable(f"{asked.argv[0]!a} cannot be started: {error}") from error
 
 
-async def _feed(process: asyncio.subprocess.Process, text: str | None) -> None:
-    if text is None or process.stdin is None:
-        return
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it need not read what it is given
-        process.stdin.write(text.encode())
-        await process.stdin.drain()
-    process.stdin.close()
+def _feed(transport: asyncio.SubprocessTransport, text: str | None) -> None:
+    pipe = transport.get_pipe_transport(0)
+    if text is not None and isinstance(pipe, asyncio.WriteTransport):
+        pipe.write(text.encode())
+        pipe.close()  # after what was written
 
 
-async def _end(process: asyncio.subprocess.Process, reading: asyncio.Future[Any]) -> None:
+async def _end(transport: asyncio.SubprocessTransport, program: _Program) -> None:
     """Kill the group, then read what is left; a pipe that somebody outside the group holds is let go."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    waiting: list[asyncio.Future[Any]] = [reading, asyncio.ensure_future(process.wait())]
-    await asyncio.wait(waiting, timeout=_KILL_WAIT_S)
-    reading.cancel()
+        os.killpg(transport.get_pid(), signal.SIGKILL)
+    await asyncio.wait([program.closed], timeout=_KILL_WAIT_S)
+    transport.close()
 
 
 SUBPROCESS = Handler(NodeKind.TASK, "subprocess", subprocess)
