@@ -139,8 +139,11 @@ def show_path(path: Sequence[str | int]) -> str:
 
 
 def _faults(document: Document, errors: Sequence[ErrorDetails]) -> Iterator[tuple[Mark, Path, str]]:
+    paths = [detail["loc"] for detail in errors]
     for detail in errors:
         path = detail["loc"]
+        if detail["type"] == "too_short" and any(other[: len(path)] == path != other for other in paths):
+            continue  # pydantic counts only the items that are sound; their own faults are reported
         if detail["type"] == "extra_forbidden":
             yield document.mark_of_key(path), path, "unknown key"
         else:

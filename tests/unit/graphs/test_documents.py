@@ -186,3 +186,14 @@ def test_a_plain_scalar_never_changes_silently(text: str) -> None:
         assert value == float(text)
     elif isinstance(value, int) and not isinstance(value, bool):
         assert str(value) == text.lstrip("+") or text in ("-0", "+0")
+
+
+def test_a_list_is_not_called_too_short_because_its_items_are_wrong() -> None:
+    class Several(BaseModel):
+        items: tuple[Inner, ...] = Field(min_length=1)
+
+    with pytest.raises(PolicyInvalid) as caught:
+        validate(read_yaml("items: [{count: x}]", "p.yaml", PolicyInvalid), Several, PolicyInvalid)
+    assert [fault.split(": ")[1] for fault in caught.value.faults] == ["items[0].count"]
+    with pytest.raises(PolicyInvalid, match="at least 1 item"):
+        validate(read_yaml("items: []", "p.yaml", PolicyInvalid), Several, PolicyInvalid)
