@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from headgate.command.faults import ExitCode, complain, report
+from headgate.command.logs import show_logs
 from headgate.command.verbs import control, definitions, lifetimes, project, records, run, serve
 
 HELP = """Run agent graphs on Kafka, or on an embedded log, behind a gate that holds every budget.
@@ -53,11 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit code (see `faults.ExitCode`)."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
-    logging.basicConfig(
-        level=logging.INFO if debug else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    show_logs(debug=debug)
     try:
         return int(app(given, prog_name="headgate", standalone_mode=False) or 0)
     except BrokenPipeError:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from headgate.command.faults import ExitCode, complain
+from headgate.command.logs import show_client_logs
 from headgate.command.place import Place
 from headgate.command.printing import say, say_json
 from headgate.embedding import Service
@@ -31,6 +32,7 @@ def serve(place: Place, service: Service, ready_line: str, deadline_s: float) ->
             service.done.wait(0.1 if announced else 0.02)
             if not announced and service.ready.is_set():
                 announced = True
+                show_client_logs()
                 _say_ready(place, service, ready_line)
     service.join(0)
 
