@@ -94,6 +94,8 @@ def _attach(kind: NodeKind, function: Any, type: str | None, timeout: str | floa
 
 
 def _check_parameters(kind: NodeKind, function: Any, where: str) -> None:
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise UserError(f"{where}: the function returns a value; it may not be a generator")
     most = 2 if kind is NodeKind.TASK else 1
     try:
         inspect.signature(function).bind(*range(most))
@@ -102,8 +104,6 @@ def _check_parameters(kind: NodeKind, function: Any, where: str) -> None:
             return
         form = "(ctx) or (ctx, input)" if most == 2 else "(ctx)"
         raise UserError(f"{where}: the function takes {form}") from None
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
-        raise UserError(f"{where}: the function returns a value; it may not be a generator")
 
 
 def _takes_context_alone(function: Any) -> bool:

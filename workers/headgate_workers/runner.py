@@ -46,16 +46,18 @@ class Runner:
         self._registry = registry
         self._is_aborted = is_aborted
         self._runs: dict[str, Run] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="headgate-handlers", daemon=True)
+        self._blobs = blobs
+        self._streams = streams
         self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()
         self.settings = settings
-        self.threads = HandlerThreads(self._loop)
-        self.packer = Packer(blobs, streams, settings.blob_attempts, self.threads)
         self.shared = SharedClients()
 
     def start(self) -> None:
         """Begin to serve."""
+        self._loop = asyncio.new_event_loop()
+        self.threads = HandlerThreads(self._loop)
+        self.packer = Packer(self._blobs, self._streams, self.settings.blob_attempts, self.threads)
+        self._thread = threading.Thread(target=self._serve, name="headgate-handlers", daemon=True)
         self._thread.start()
 
     def submit(self, works: Sequence[Work]) -> None:
@@ -79,9 +81,6 @@ class Runner:
 
     def close(self) -> None:
         """Close shared clients and end the loop; a handler that hangs it is left behind with its thread."""
-        if not self._thread.is_alive():
-            self._loop.close()
-            return
         self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._finish()))
         self._thread.join(_CLOSE_S)
         if self._thread.is_alive():
