@@ -17,6 +17,7 @@ from headgate import NonRetryable, PlanContext, TaskContext, UserError
 try:
     import openai
     from genai_prices import Usage, __version__, calc_price
+    from openai.types import CompletionUsage
 except ImportError as missing:
     raise UserError(f"the coding agent needs {missing.name}: pip install 'headgate[llm]' pytest") from missing
 
@@ -45,28 +46,37 @@ def endpoint() -> Endpoint:
 
 
 async def ask(ctx: TaskContext | PlanContext, system: str, prompt: str) -> tuple[dict[str, Any], str]:
-    """Return the model's answer, a JSON object, and the name of the model that gave it.
-
-    The answer is streamed, so that a cancelled execution stops paying at once.
-    """
+    """Return the model's answer, a JSON object, and the name of the model that gave it."""
     url, key, model = endpoint()
     client = ctx.shared.get(("openai", url), lambda: _client(url, key))
-    text = ""
     try:
-        with ctx.usage.call():
-            async for chunk in await client.chat.completions.create(**_request(model, system, prompt)):
-                text += "".join(choice.delta.content or "" for choice in chunk.choices)
-                model = chunk.model or model
-                if chunk.usage:
-                    _bill(ctx, model, chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+        with (
+            ctx.usage.call()
+        ):  # until it is left in peace, the cost is unknown and counts as what was reserved
+            text, model = await _answer(ctx, client, _request(model, system, prompt))
+    except openai.APIConnectionError as unreachable:
+        raise ConnectionError(f"{model} at {url} cannot be reached: {unreachable.__cause__}") from unreachable
     except openai.APIStatusError as refused:
         ctx.usage.close_call()  # what is refused costs nothing
         kind = RuntimeError if refused.status_code in RETRYABLE else NonRetryable
         raise kind(f"{model} at {url}: {refused.message}") from refused
     try:
-        return json.loads(text), model
-    except json.JSONDecodeError as broken:
+        return json.loads(text[text.index("{") : text.rindex("}") + 1]), model
+    except ValueError as broken:
         raise ValueError(f"{model} did not answer with JSON: {text[:200]!r}") from broken
+
+
+async def _answer(
+    ctx: TaskContext | PlanContext, client: openai.AsyncOpenAI, request: dict[str, Any]
+) -> tuple[str, str]:
+    """Stream an answer, so that a cancelled execution stops paying; return it and the model that gave it."""
+    text, model, usage = "", request["model"], None
+    async with await client.chat.completions.create(**request) as stream:
+        async for chunk in stream:
+            text += "".join(choice.delta.content or "" for choice in chunk.choices)
+            model, usage = chunk.model or model, chunk.usage or usage
+    _bill(ctx, model, usage)
+    return text, model
 
 
 def _client(url: str, key: str) -> openai.AsyncOpenAI:
@@ -90,16 +100,17 @@ def _request(model: str, system: str, prompt: str) -> dict[str, Any]:
     }
 
 
-def _bill(ctx: TaskContext | PlanContext, model: str, input_tokens: int, output_tokens: int) -> None:
+def _bill(ctx: TaskContext | PlanContext, model: str, used: CompletionUsage | None) -> None:
     """Add a call at its model's list price; a recorded answer costs what its model would have."""
-    usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    tokens = (used.prompt_tokens, used.completion_tokens) if used else (0, 0)
     try:
-        cost = calc_price(usage, model.removeprefix("recorded/")).total_price
+        usage = Usage(input_tokens=tokens[0], output_tokens=tokens[1])
+        cost = calc_price(usage, model.removeprefix("recorded/")).total_price if used else None
     except LookupError:
         cost = None
     ctx.usage.add(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
+        input_tokens=tokens[0],
+        output_tokens=tokens[1],
         cost_usd=cost,
         model=model,
         price_table=f"genai-prices@{__version__}",
