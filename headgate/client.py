@@ -21,6 +21,7 @@ from headgate.outcome import Outcome, outcome_of
 from headgate.words import TERMINAL, status_word
 from headgate_graphs.errors import UserError
 from headgate_graphs.ids import EVERY_TENANT, is_name, is_tenant_id
+from headgate_graphs.loading import graph_from_json
 from headgate_graphs.model import AgentGraph, AgentLifetime
 from headgate_guardrails.policy import Policy
 from headgate_protos.v1.control_pb2 import (
@@ -167,6 +168,13 @@ class Client:
     def history(self, tenant: str, lifetime_id: str) -> list[Happening]:
         """Return all that has happened to one lifetime, in the order in which the gate saw it."""
         return self.observer.history(tenant, lifetime_id)
+
+    def progress(self, tenant: str, lifetime_id: str) -> list[Happening]:
+        """As `history`, and what was dispatched, on whichever queue of the tenant's graphs."""
+        graphs = (graph_from_json(one.definition_json) for one in self.observer.graphs(tenant))
+        queues = {node.config.queue for graph in graphs for node in graph.nodes.values()}
+        names = sorted(name for name in queues if name)
+        return self.observer.history(tenant, lifetime_id, dispatches_of=names)
 
     def follow(self, tenant: str, lifetime_id: str, timeout_s: float | None = None) -> Iterator[Happening]:
         """Yield what has happened and what happens to one lifetime, until it has ended or time is up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from headgate.happening import Happening, read_happening
@@ -59,17 +59,27 @@ class Observer:
         """Return the newest view of one lifetime; None when no gate has published one."""
         return next((view for view in self.lifetimes(tenant) if view.lifetime_id == lifetime_id), None)
 
-    def history(self, tenant: str, lifetime_id: str) -> list[Happening]:
-        """Return all that the log, the control events and the views say of it, in the gate's order."""
+    def history(
+        self, tenant: str, lifetime_id: str, *, dispatches_of: Sequence[str] | None = None
+    ) -> list[Happening]:
+        """Return all that the log, the control events and the views say of it, in the gate's order.
+
+        With `dispatches_of`, the inputs of the default queue and of these queues too: what is in work still.
+        """
         names = (self._topics.executions, self._topics.control_events, self._topics.lifetimes)
         since_ms = self._since(tenant, lifetime_id)
+        inputs = [] if dispatches_of is None else self._topics_of_inputs(dispatches_of)
         records = read_to_now(
             self._log,
-            [self._home(name, tenant) for name in names],
+            [*(self._home(name, tenant) for name in names), *partitions_of(self._log, inputs)],
             lambda where, first: max(first, self._log.offset_at(where, since_ms)) if since_ms else first,
         )
         found = (read_happening(record, self._topics, tenant, lifetime_id) for record in records)
         return sorted((one for one in found if one is not None), key=lambda one: one.order)
+
+    def _topics_of_inputs(self, queues: Sequence[str]) -> list[str]:
+        makers = (self._topics.task_inputs, self._topics.plan_inputs)
+        return [make(queue) for queue in dict.fromkeys(("", *queues)) for make in makers]
 
     def graphs(self, tenant: str) -> list[GraphRegistered]:
         """Return every graph version registered for a tenant, first registration first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from typing import TextIO
 
 from headgate.command.faults import one_line
 
@@ -43,9 +44,22 @@ class OneLine(logging.Formatter):
         return one_line(f"{when} {record.levelname.lower()} {record.name}: {record.getMessage()}")
 
 
+class ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to whatever stderr is now: the live view puts its own in place while it draws."""
+
+    @property
+    def stream(self) -> TextIO:
+        """The stderr of this moment."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Nothing to remember."""
+
+
 def show_logs(*, debug: bool) -> None:
     """Send warnings to stderr, everything with `debug`; the Kafka client's own words only with `debug`."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = ToStderr()
     if debug:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     else:

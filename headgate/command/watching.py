@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,7 @@ def run_and_watch(place: Place, request: RunRequest) -> int:
     graph = load_graph(request.path).for_tenant(settings.tenant)
     policies = [load_policy(path) for path in request.policies]
     beside = [load_policy(path) for path in _beside(request.path)]
-    with _opened(settings, request, graph) as (client, check):
+    with _asides_to_stderr(place), _opened(settings, request, graph) as (client, check):
         if not policies and not _is_known(client, settings.tenant, request.lifetime):
             policies = beside
         run = begin(client, graph, value, policies=policies, lifetime_id=request.lifetime)
@@ -82,10 +84,20 @@ def run_and_watch(place: Place, request: RunRequest) -> int:
             complain(f"interrupted; {run.lifetime_id} goes on with: {request.again(place, run.lifetime_id)}")
             return int(ExitCode.INTERRUPTED)
         outcome = client.outcome(run.tenant, run.lifetime_id, state.view)
-        code = CODES.get(state.status, ExitCode.UNFINISHED)
-        again = request.again(place, run.lifetime_id)
-        say_ending(Ending(place, run, state, outcome.value, code, again))
-        return int(code)
+    code = CODES.get(state.status, ExitCode.UNFINISHED)
+    say_ending(Ending(place, run, state, outcome.value, code, request.again(place, run.lifetime_id)))
+    return int(code)
+
+
+@contextmanager
+def _asides_to_stderr(place: Place) -> Iterator[None]:
+    """Keep stdout for the answer with --json (handlers print to stderr); let SIGTERM do as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with redirect_stdout(sys.stderr) if place.json else nullcontext():
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

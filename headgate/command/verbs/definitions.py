@@ -27,7 +27,14 @@ class GraphFormat(StrEnum):
     SCHEMA = "schema"
 
 
-def graph_validate(place: Place, path: GraphPath) -> int:
+def graph_validate(
+    place: Place,
+    path: GraphPath,
+    handlers: Annotated[
+        list[Path] | None,
+        typer.Option("--handlers", metavar="PATH", help="Check that these serve every node too; repeatable."),
+    ] = None,
+) -> int:
     """Check a graph as a whole and show all faults at once; exit code 2 when there are any."""
     from headgate.command.faults import ExitCode
     from headgate.command.printing import say, say_json
@@ -45,6 +52,10 @@ def graph_validate(place: Place, path: GraphPath) -> int:
         for fault in () if place.json else faults:
             typer.echo(fault, err=True)
         return int(ExitCode.USER_ERROR)
+    if handlers:
+        from headgate.handlers import check_handlers, registry_of
+
+        check_handlers(graph, registry_of(handlers), str(path))
     name = f"{graph.metadata.id} {graph.metadata.version}"
     counts = {"tasks": len(graph.tasks), "plans": len(graph.plans), "edges": len(graph.edges)}
     if place.json:
@@ -158,7 +169,7 @@ def policy_show(place: Place) -> None:
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     graph = typer.Typer(no_args_is_help=True, help="Check, show and register agent graphs.")
-    verb(graph, "validate", example="headgate graph validate examples/coding_agent")(graph_validate)
+    verb(graph, "validate", example="headgate graph validate demo --handlers demo")(graph_validate)
     verb(graph, "show", example="headgate graph show demo --format mermaid")(graph_show)
     verb(graph, "register", example="headgate graph register demo --kafka localhost:9092 --tenant acme")(
         graph_register

@@ -58,9 +58,13 @@ def start(
 
 def status(place: Place, lifetime: Lifetime) -> None:
     """Show where a lifetime stands: status, spend, executions so far, people it waits for."""
+    from headgate.words import TERMINAL
+
     settings = place.settings()
     with place.client(settings) as client:
         state = state_of(_history(client, settings.tenant, lifetime))
+        if state.status not in TERMINAL:
+            state = state_of(client.progress(settings.tenant, lifetime))
     if place.json:
         _status_json(settings.tenant, lifetime, state)
     else:

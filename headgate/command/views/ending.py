@@ -38,8 +38,8 @@ def say_ending(ending: Ending) -> None:
         return
     state = ending.state
     say_table(SPEND_COLUMNS, spend_rows(state), right=SPEND_NUMBERS)
-    if ending.value is not None:
-        say(f"outcome: {_shortened(ending.value)}")
+    for line in outcome_lines(ending.value):
+        say(line)
     say(f"{ending.run.lifetime_id}: {state.status.upper()}")
     for line in (*ending_lines(state), *_what_next(ending)):
         say(line)
@@ -75,6 +75,19 @@ def _what_next(ending: Ending) -> list[str]:
             return []
 
 
-def _shortened(value: Any) -> str:
+def outcome_lines(value: Any) -> list[str]:
+    """Return the outcome for people: an object field by field, text with its lines, each value capped."""
+    if value is None:
+        return []
+    if not isinstance(value, dict):
+        return _field("outcome", value, "")
+    return ["outcome:", *(line for name, inner in value.items() for line in _field(str(name), inner, "  "))]
+
+
+def _field(name: str, value: Any, indent: str) -> list[str]:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= SHOWN_OUTCOME else f"{text[:SHOWN_OUTCOME]}… ({len(text):,} characters)"
+    rest = f"… ({len(text):,} characters)" if len(text) > SHOWN_OUTCOME else ""
+    lines = text[:SHOWN_OUTCOME].splitlines() or [""]
+    if len(lines) == 1:
+        return [f"{indent}{name}: {lines[0]}{rest}"]
+    return [f"{indent}{name}:", *(f"{indent}  {line}" for line in lines), *([indent + rest] if rest else [])]

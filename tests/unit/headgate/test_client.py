@@ -81,6 +81,15 @@ def test_history_is_in_the_order_in_which_the_gate_saw_it(client: Client) -> Non
     assert kinds == [LifetimeStart, LifetimeView, TaskExecution, ExecutionEvent, LifetimeView]
 
 
+def test_progress_includes_what_is_still_being_worked_on(client: Client) -> None:
+    client.start("demo", tenant="default", lifetime_id="life")
+    records.publish(client, records.task_input(offset=0), client.topics.task_inputs())
+    state = LifetimeState()
+    for happening in client.progress("default", "life"):
+        state.apply(happening)
+    assert [one.node_id for one in state.in_flight] == ["write"]
+
+
 def test_another_tenant_sees_nothing(client: Client) -> None:
     publish_all(client)
     assert client.history("acme", "life") == []

@@ -42,6 +42,7 @@ def one_line(text: str) -> bool:
         ["control", "raise-budget", "--policy", "p", "--rule", "r", "--value", "1"],
         ["graph", "validate", "missing"],
         ["graph", "show", "demo", "--format", "png"],
+        ["graph", "validate", "demo/graph.yaml", "--handlers", "bad.yaml"],
         ["policy", "validate", "bad.yaml"],
         ["policy", "apply", "missing.yaml"],
         ["dlq", "show", "1:1"],

@@ -10,7 +10,7 @@ import pytest
 from headgate.command.faults import ExitCode
 from headgate.command.logs import OneLine, Seldom
 from headgate.command.place import Place
-from headgate.command.views.ending import Ending, say_ending
+from headgate.command.views.ending import Ending, outcome_lines, say_ending
 from headgate.command.views.live import LiveScreen
 from headgate.command.views.screens import PlainScreen, happening_line
 from headgate.command.views.state import LifetimeState
@@ -112,6 +112,18 @@ def test_an_outcome_is_shortened_for_people_only(capsys: pytest.CaptureFixture[s
     state = state_after(view(COMPLETED))
     say_ending(Ending(Place(), RUN, state, "x" * 5000, ExitCode.COMPLETED, ""))
     assert "(5,000 characters)" in capsys.readouterr().out
+
+
+def test_an_outcome_is_shown_field_by_field() -> None:
+    assert outcome_lines({"diff": "- a\n+ b", "rounds": 2}) == [
+        "outcome:",
+        "  diff:",
+        "    - a",
+        "    + b",
+        "  rounds: 2",
+    ]
+    assert outcome_lines([1, 2]) == ["outcome: [1, 2]"]
+    assert outcome_lines(None) == []
 
 
 def test_the_same_message_is_logged_seldom_and_on_one_line() -> None:
