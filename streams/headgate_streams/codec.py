@@ -41,7 +41,7 @@ _KEYED_BY_EXECUTION: Final = frozenset({TaskInput, PlanInput})
 
 def encode(message: Message, tenant: str) -> tuple[bytes, Headers]:
     """Return the value and the headers of a record that carries `message` for `tenant`."""
-    return message.SerializeToString(), _headers(message.DESCRIPTOR.name, tenant)
+    return message.SerializeToString(), _headers(type(message).__name__, tenant)
 
 
 @lru_cache(maxsize=65_536)
@@ -62,15 +62,15 @@ def decode(record: LogRecord, expected: type[M]) -> M:
     if len(value) > MAX_VALUE_BYTES:
         raise BadRecord("SIZE", f"the value has {len(value)} bytes, the most is {MAX_VALUE_BYTES}")
     kind, schema, raw_tenant = _said(record.headers)
-    if kind != expected.DESCRIPTOR.name.encode():
-        raise BadRecord("TYPE_MISMATCH", f"not a {expected.DESCRIPTOR.name}: the header says {kind[:64]!a}")
+    if kind != expected.__name__.encode():
+        raise BadRecord("TYPE_MISMATCH", f"not a {expected.__name__}: the header says {kind[:64]!a}")
     if schema != SCHEMA_VERSION:
         _check_schema(schema)
     tenant = _tenant_text(raw_tenant)
     try:
         message = expected.FromString(value)
     except (DecodeError, ValueError) as error:
-        raise BadRecord("DECODE", f"not a {expected.DESCRIPTOR.name}: {str(error)[:120]!a}") from None
+        raise BadRecord("DECODE", f"not a {expected.__name__}: {str(error)[:120]!a}") from None
     if expected not in _KEYED_BY_EXECUTION:
         _check_key(record.key, raw_tenant)
     _check_message(message, tenant)

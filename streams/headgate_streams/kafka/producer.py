@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from headgate_graphs.errors import DeliveryFailed, LogUnavailable
+from headgate_graphs.errors import DeliveryFailed
 from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, Troubles, client_logger, kafka_error
 from headgate_streams.port import Delivery, Headers, OnDelivery
 
@@ -40,7 +40,7 @@ class KafkaProducer:
         """Queue one record; a full queue is served until there is room."""
         # Without a callback a lost record would not be noticed, so there always is one.
         report = self._on_unheard if on_delivery is None else partial(_report, on_delivery)
-        # The client writes into a header list that it is given; ours are shared tuples.
+        # The client takes a list, and nothing else that is ordered.
         listed: Any = list(headers)
         try:
             self._produce(topic, value, key, partition, report, headers=listed)
@@ -80,9 +80,7 @@ class KafkaProducer:
         self._serve_refused()
         self._raise_unheard()
         if left:
-            raise LogUnavailable(
-                f"{self._troubles.unavailable('to a flush')}; {left} records are not delivered"
-            )
+            raise self._troubles.unavailable(f"to a flush of {left} records", timeout_s)
 
     def close(self) -> None:
         """Flush; the client's threads end with the object."""
