@@ -12,9 +12,9 @@ from headgate_streams.codec import decode
 from headgate_streams.port import Log, LogReader, LogRecord, TopicPartition
 
 _LOGGER = logging.getLogger(__name__)
-_POLL_S = 0.1
+_POLL_S = 0.05
 _FIRST_POLL_S = 0.01
-"""The first input waits for this thread to notice how far back it must read."""
+"""While inputs wait for this thread to notice how far back it must read, and to read it."""
 _RETRY_S = 1.0
 MAX_REMEMBERED = 200_000
 """Aborted lifetimes that are kept in memory (about 40 MB); the oldest are forgotten first."""
@@ -112,9 +112,9 @@ class ControlFollower:
         while not self._stop.is_set():
             try:
                 is_assigned = self._assign(reader, is_assigned)
-                for record in reader.poll(_FIRST_POLL_S if self._covered_ms is None else _POLL_S):
-                    self._take(record)
                 self._check_caught_up()
+                for record in reader.poll(_POLL_S if self._caught_up.is_set() else _FIRST_POLL_S):
+                    self._take(record)
             except LogUnavailable as error:
                 _LOGGER.warning("control events cannot be read for now: %s", error)
                 self._stop.wait(_RETRY_S)

@@ -67,7 +67,10 @@ class Bench:
             self.blobs,
             kind,
             handlers,
-            WorkerSettings(**{"drain_s": 2.0, "cancel_grace_s": 0.3, "commit_interval_s": 0.01} | settings),
+            WorkerSettings(
+                **{"drain_s": 2.0, "cancel_grace_s": 0.3, "commit_interval_s": 0.01, "idle_wait_s": 0.01}
+                | settings
+            ),
             self.streams,
         )
         stop = threading.Event()
