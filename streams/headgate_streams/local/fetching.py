@@ -43,6 +43,12 @@ class Fetcher:
 
     def fetch(self, max_records: int) -> list[LogRecord]:
         """Return up to `max_records` that are there now; the partitions take turns."""
+        records = self._fetch(max_records)
+        if not records and self._writer.look_around():
+            records = self._fetch(max_records)
+        return records
+
+    def _fetch(self, max_records: int) -> list[LogRecord]:
         records: list[LogRecord] = []
         places = self._writer.places
         for pid, position in tuple(self.positions.items()):
@@ -71,8 +77,7 @@ class Fetcher:
         if not self._quiet_since_s:
             self._quiet_since_s = now
         interval_s = _LOOK_S if now - self._quiet_since_s < _IDLE_S else _LOOK_IDLE_S
-        if not self._bell.acquire(timeout=min(timeout_s, interval_s)):
-            self._writer.look_around(interval_s * 0.8)
+        self._bell.acquire(timeout=min(timeout_s, interval_s))
 
     def _read(self, pid: int, start: int, stop: int) -> list[LogRecord]:
         base = pid << OFFSET_BITS

@@ -20,6 +20,8 @@ from headgate_streams.port import Headers, LogRecord, TopicPartition
 TAIL_BYTES: Final = 33_554_432
 TAIL_RECORDS: Final = 65_536
 """The newest records of this process are kept as objects, so that its own consumers read no rows (32 MiB)."""
+LOOK_S: Final = 0.004
+"""A look at what other processes did serves all threads for this long."""
 _RECORD_OVERHEAD_BYTES: Final = 256
 _ROWS: Final = (64, 16, 4, 1)
 """Rows of one INSERT. Each call into SQLite gives up the interpreter lock, so fewer, larger calls."""
@@ -109,13 +111,13 @@ class Writer:
         if ticket.error is not None:
             raise ticket.error
 
-    def look_around(self, interval_s: float = 0.004) -> None:
-        """Notice what other processes committed; skipped when somebody looked within the interval."""
+    def look_around(self) -> bool:
+        """Notice what other processes committed; skipped when somebody looked a moment ago or is writing."""
+        if self._database.in_memory:
+            return False
         now = time.monotonic()
-        if self._database.in_memory or now - self._looked_s < interval_s:
-            return
-        if not self._lock.acquire(blocking=False):
-            return
+        if now - self._looked_s < LOOK_S or not self._lock.acquire(blocking=False):
+            return False
         try:
             self._looked_s = now
             changed = self._reload_if_changed()
@@ -125,6 +127,7 @@ class Writer:
             self._lock.release()
         if changed:
             self._tell(())
+        return changed
 
     def refresh(self) -> None:
         """Know all that every process has committed until now."""
