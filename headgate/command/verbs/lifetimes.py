@@ -164,20 +164,22 @@ def _status_json(tenant: str, lifetime: str, state: LifetimeState) -> None:
         for one in state.attempts.values()
     ]  # fmt: skip
     known = {"tenant": tenant, "lifetime_id": lifetime, "status": state.status}
-    spent = {"cost_nano_usd": state.total.cost_nano_usd, "tokens_used": state.total.tokens_used}
+    total = state.settled_total()
+    spent = {"cost_nano_usd": total.cost_nano_usd, "tokens_used": total.tokens_used}
     say_json(known | {"spent": spent, "view": view, "executions": attempts})
 
 
 def _status_text(place: Place, lifetime: str, state: LifetimeState) -> None:
     from headgate.command.printing import say, say_table
-    from headgate.command.views.advice import ending_lines, waiting_lines
+    from headgate.command.views.advice import ending_lines, held_lines, waiting_lines
     from headgate.command.views.tables import ATTEMPT_COLUMNS, ATTEMPT_NUMBERS, attempt_rows
     from headgate.words import usd
 
     graph = f" · graph {state.view.graph_id} {state.view.graph_version}" if state.view is not None else ""
-    spent = f"{usd(state.total.cost_nano_usd)}, {state.total.tokens_used:,} tokens in {state.total.runs} runs"
+    total = state.settled_total()
+    spent = f"{usd(total.cost_nano_usd)}, {total.tokens_used:,} tokens in {total.runs} runs"
     say(f"{lifetime}: {state.status.upper()}{graph} · spent {spent}")
-    for line in (*ending_lines(state), *waiting_lines(place, lifetime, state)):
+    for line in (*ending_lines(state), *held_lines(state), *waiting_lines(place, lifetime, state)):
         say(line)
     say_table(ATTEMPT_COLUMNS, attempt_rows(state.attempts.values()), right=ATTEMPT_NUMBERS)
 

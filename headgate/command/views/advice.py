@@ -6,7 +6,7 @@ import shlex
 
 from headgate.command.place import Place
 from headgate.command.views.state import LifetimeState
-from headgate.words import clock, violation_line
+from headgate.words import clock, usd, violation_line
 from headgate_protos.v1.control_pb2 import GuardrailViolation
 
 
@@ -18,6 +18,15 @@ def ending_lines(state: LifetimeState) -> list[str]:
     if view.violations:
         return [f"stopped by {violation_line(broken)}" for broken in view.violations]
     return [f"{state.status}: {view.reason}"] if view.reason else []
+
+
+def held_lines(state: LifetimeState) -> list[str]:
+    """Return a line when spend is held for work that nobody has reported on; it counts against the caps."""
+    view = state.view
+    if view is None or not view.open_holds:
+        return []
+    amounts = f"{usd(view.held.cost_nano_usd)} and {view.held.tokens_used:,} tokens"
+    return [f"{amounts} are held still, for {view.open_holds} of its executions that may be spending"]
 
 
 def waiting_lines(place: Place, lifetime: str, state: LifetimeState) -> list[str]:

@@ -60,4 +60,4 @@ def _used(state: LifetimeState, scope: str, metric: str) -> int:
         usages = (attempt.usage for attempt in state.attempts.values())
         name = "cost_nano_usd" if metric.startswith("cost") else metric
         return max((int(getattr(usage, name, 0)) for usage in usages), default=0)
-    return state.total.of(metric)
+    return state.settled_total().of(metric)

@@ -9,7 +9,7 @@ from typing import Any
 from headgate.command.faults import ExitCode
 from headgate.command.place import Place
 from headgate.command.printing import message_to_dict, say, say_json, say_table
-from headgate.command.views.advice import ending_lines, pause_lines
+from headgate.command.views.advice import ending_lines, held_lines, pause_lines
 from headgate.command.views.caps import caps_of
 from headgate.command.views.state import LifetimeState
 from headgate.command.views.tables import SPEND_COLUMNS, SPEND_NUMBERS, spend_rows
@@ -41,7 +41,7 @@ def say_ending(ending: Ending) -> None:
     for line in outcome_lines(ending.value):
         say(line)
     say(f"{ending.run.lifetime_id}: {state.status.upper()}")
-    for line in (*ending_lines(state), *_what_next(ending)):
+    for line in (*ending_lines(state), *held_lines(state), *_what_next(ending)):
         say(line)
 
 
@@ -55,8 +55,9 @@ def ending_json(ending: Ending) -> dict[str, Any]:
         "exit_code": int(ending.code),
         "reason": state.view.reason if state.view is not None else "",
         "outcome": ending.value,
-        "spent": asdict(state.total),
-        "nodes": {node: asdict(spend) for node, spend in state.spend.items()},
+        "spent": asdict(state.settled_total()),
+        "nodes": {node: asdict(spend) for node, spend in state.settled().items()},
+        "held": message_to_dict(state.view.held) if state.view is not None else {},
         "caps": [asdict(cap) for cap in caps_of(run.policies, state)],
         "violations": [
             message_to_dict(one) for one in (state.view.violations if state.view is not None else ())

@@ -79,7 +79,8 @@ class LiveScreen:
 
     def _title(self) -> Text:
         state = self._state
-        spent = f"  {usd(state.total.cost_nano_usd)}  {state.total.tokens_used:,} tokens"
+        total = state.settled_total()
+        spent = f"  {usd(total.cost_nano_usd)}  {total.tokens_used:,} tokens"
         status = Text(state.status.upper(), style=f"bold {COLOURS.get(state.status, 'white')}")
         return Text.assemble(status, "  ", (self._run.lifetime_id, "dim"), spent)
 

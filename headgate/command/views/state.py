@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headgate.happening import Happening
 from headgate.words import TERMINAL, control_word, execution_word, status_word
@@ -31,6 +31,15 @@ class Spend:
         self.latency_ms += usage.latency_ms
         self.runs += 1
         self.unpriced += usage.unpriced
+
+    def at_least(self, usage: ResourceUsage) -> Spend:
+        """Return this, raised to what the ledger says."""
+        return replace(
+            self,
+            cost_nano_usd=max(self.cost_nano_usd, usage.cost_nano_usd),
+            tokens_used=max(self.tokens_used, usage.tokens_used),
+            latency_ms=max(self.latency_ms, usage.latency_ms),
+        )
 
     def of(self, metric: str) -> int:
         """Return the sum that a limit's metric means, in its wire unit."""
@@ -79,6 +88,21 @@ class LifetimeState:
     def status(self) -> str:
         """Where the lifetime stands, as far as the gate has said; "starting" before it has."""
         return status_word(self.view.status) if self.view is not None else "starting"
+
+    def settled(self) -> dict[str, Spend]:
+        """Return the spend of each node that ran, as the ledger has it.
+
+        A run that died is charged its hold by the gate and reports nothing; a result that came after the
+        newest view is not in that view: so the larger of the two counts.
+        """
+        nodes = {node.node_id: node.usage for node in self.view.nodes} if self.view is not None else {}
+        names = [*self.spend, *(name for name in nodes if name not in self.spend and nodes[name].ByteSize())]
+        none = ResourceUsage()
+        return {name: self.spend.get(name, Spend()).at_least(nodes.get(name, none)) for name in names}
+
+    def settled_total(self) -> Spend:
+        """Return the spend of the whole lifetime, as `settled` does."""
+        return self.total.at_least(self.view.usage) if self.view is not None else self.total
 
     @property
     def in_flight(self) -> list[Attempt]:

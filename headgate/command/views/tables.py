@@ -27,10 +27,10 @@ def spend_rows(state: LifetimeState) -> list[tuple[str, ...]]:
     for attempt in state.attempts.values():
         visits[attempt.node_id] = max(visits.get(attempt.node_id, 0), attempt.iteration)
     ordered = sorted(
-        state.spend.items(), key=lambda item: (-item[1].cost_nano_usd, -item[1].tokens_used, item[0])
+        state.settled().items(), key=lambda item: (-item[1].cost_nano_usd, -item[1].tokens_used, item[0])
     )
     rows = [_spend_row(node, str(visits.get(node, "")), spend) for node, spend in ordered]
-    return [*rows, _spend_row("total", str(sum(visits.values())), state.total)]
+    return [*rows, _spend_row("total", str(sum(visits.values())), state.settled_total())]
 
 
 def _spend_row(name: str, visits: str, spend: Spend) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ import pytest
 
 from headgate.command.views.state import LifetimeState
 from headgate.happening import Happening
+from headgate_protos.v1.common_pb2 import ResourceUsage
 from headgate_protos.v1.control_pb2 import OperatorCommand, RaiseBudget
-from headgate_protos.v1.execution_pb2 import ExecutionStarted
+from headgate_protos.v1.execution_pb2 import ExecutionStarted, NodeView
 from tests.unit.headgate.records import (
     COMPLETED,
     PAUSED,
@@ -46,6 +47,15 @@ def test_a_result_closes_its_attempt_in_whatever_order_the_topics_are_read(order
     state = state_after(*(messages[n] for n in order))
     assert state.attempts["write-1"].status == "completed"
     assert state.in_flight == []
+
+
+def test_what_the_ledger_charged_for_a_run_that_died_is_counted() -> None:
+    charged = ResourceUsage(tokens_used=210, cost_nano_usd=30_000_000)
+    ledger = view(RUNNING, usage=charged, nodes=[NodeView(node_id="write", usage=charged)])
+    state = state_after(task_done(tokens=10), ledger)
+    assert state.settled()["write"].tokens_used == state.settled_total().tokens_used == 210
+    late = state_after(ledger, task_done(tokens=500))
+    assert late.settled_total().tokens_used == 500
 
 
 def test_what_is_dispatched_is_in_flight() -> None:
