@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.command_line import answer, environment, headgate
+from tests.e2e.command_line import Process, answer, environment, headgate
+from tests.support import eventually
 
+SLOW_THIRD_VISIT = """import asyncio, pathlib
+    with open("calls", "a") as calls:
+        calls.write(f"{ctx.iteration} ")
+    while ctx.iteration == 3 and not pathlib.Path("go_on").exists():
+        await asyncio.sleep(0.05)
+    return {"parts": list(STEPS[: ctx.iteration]), "text": "done"}"""
 TIGHT = "run-tokens, scope: lifetime, limit: {tokens_used: 300}"
 
 
@@ -145,3 +153,32 @@ def test_a_changed_graph_needs_a_new_version(demo: Path) -> None:
     assert "metadata.version" in done.stderr
     (demo / "demo/graph.yaml").write_text(graph.replace("version: 1.0.0", "version: 1.0.1"))
     assert headgate("run", "demo", cwd=demo).returncode == 0
+
+
+@pytest.mark.timeout(180)
+def test_a_run_that_was_killed_goes_on_where_it_was(demo: Path) -> None:
+    handler(demo, SLOW_THIRD_VISIT)
+    killed = Process(("run", "demo", "--lifetime", "one"), demo, {})
+    eventually(lambda: "write #3 dispatched" in "".join(killed.lines), 60)
+    killed.stop(signal.SIGKILL)
+    (demo / "go_on").touch()
+    said = answer("run", "demo", "--lifetime", "one", cwd=demo)
+    assert said["status"] == "completed"
+    rows = [row for row in answer("timeline", "one", cwd=demo) if row["what"] == "task"]
+    assert [row["iteration"] for row in rows] == [1, 2, 3]
+    calls = (demo / "calls").read_text().split()
+    assert calls[:2] == ["1", "2"]
+    assert set(calls[2:]) == {"3"}
+
+
+def test_an_interrupted_run_says_how_to_go_on(demo: Path) -> None:
+    handler(demo, "import asyncio; await asyncio.sleep(60)")
+    process = Process(("run", "demo", "--lifetime", "one"), demo, {})
+    eventually(lambda: "write #1 dispatched" in "".join(process.lines), 60)
+    assert process.stop(signal.SIGTERM) == 130
+    assert "headgate run demo --lifetime one" in "".join(process.lines)
+
+
+def test_what_handlers_print_stays_out_of_the_answer(demo: Path) -> None:
+    handler(demo, 'print("noise"); return {"parts": list(STEPS), "text": "done"}')
+    assert answer("run", "demo", cwd=demo)["outcome"] == "done"
