@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headgate_graphs.errors import NonRetryable
+from headgate_graphs.errors import NonRetryable, UserError
 
 REPORT = {
     "files": [],
@@ -94,3 +94,10 @@ def test_what_a_person_lets_through_is_accepted(handlers, plan_context, run, out
 def test_what_a_person_refuses_fails_the_run_with_their_words(handlers, plan_context, run):
     with pytest.raises(NonRetryable, match="said no: too clever"):
         run(handlers.confirm(plan_context({"approve": {"outcome": "rejected", "answer": "too clever"}})))
+
+
+def test_a_missing_library_is_named_with_what_to_install(module, monkeypatch):
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UserError, match=r"needs openai: pip install 'headgate\[llm\]' pytest"):
+        module("model")
