@@ -136,8 +136,9 @@ class Run:
 
     def _call_in_thread(self) -> Any:
         arguments = self._arguments()
-        self._context.check_cancelled()
+        # In this order, so that either this thread sees the cancellation or `cancel` sees that it began.
         self.work.begin()
+        self._context.check_cancelled()
         return self._handler.function(*arguments)
 
     def _arguments(self) -> tuple[Any, ...]:

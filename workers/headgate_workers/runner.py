@@ -9,6 +9,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from headgate_graphs.model import NodeKind
@@ -50,6 +51,7 @@ class Runner:
         self._streams = streams
         self.finished: queue.SimpleQueue[Finished] = queue.SimpleQueue()
         self.settings = settings
+        self._asked_s: float | None = None
         self.shared = SharedClients()
 
     def start(self) -> None:
@@ -63,6 +65,20 @@ class Runner:
     def submit(self, works: Sequence[Work]) -> None:
         """Run these as soon as the loop comes to it."""
         self._loop.call_soon_threadsafe(self._begin, works)
+
+    def silent_s(self) -> float:
+        """Return for how many seconds the loop has not answered: an async handler that blocks holds it up.
+
+        Asked now and then by the consumer's thread; the first call only asks the loop.
+        """
+        if self._asked_s is None:
+            self._asked_s = time.monotonic()
+            self._loop.call_soon_threadsafe(self._answer)
+            return 0.0
+        return time.monotonic() - self._asked_s
+
+    def _answer(self) -> None:
+        self._asked_s = None
 
     def abort_lifetime(self, tenant: str, lifetime: str) -> None:
         """Cancel every run of a lifetime."""
@@ -79,9 +95,13 @@ class Runner:
         run_ids = {work.run_id for work in works}
         self._loop.call_soon_threadsafe(self._cancel, cause, lambda w: w.run_id in run_ids)
 
+    def leave(self) -> None:
+        """Give up a loop that a handler holds; its thread ends when the handler lets go, if ever."""
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._finish()))
+
     def close(self) -> None:
         """Close shared clients and end the loop; a handler that hangs it is left behind with its thread."""
-        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._finish()))
+        self.leave()
         self._thread.join(_CLOSE_S)
         if self._thread.is_alive():
             _LOGGER.warning("a handler blocks the event loop; its thread is left behind")

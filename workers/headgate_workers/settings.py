@@ -27,6 +27,8 @@ class WorkerSettings(BaseModel):
     """Seconds that work may take to end when its partition is taken away or the worker stops (default 5)."""
     cancel_grace_s: Annotated[float, Field(ge=0)] = 2.0
     """Seconds a cancelled handler may take to end, so that its spend counts (default 2)."""
+    loop_patience_s: Annotated[float, Field(gt=0)] = 20.0
+    """Seconds an async handler may block the event loop of all before the loop is replaced (default 20)."""
     default_timeout_s: Annotated[float, Field(gt=0)] = 300.0
     """Seconds a handler may run when its input names no timeout (default 300)."""
     commit_interval_s: Annotated[float, Field(ge=0)] = 0.1

@@ -27,14 +27,14 @@ partition is taken away, its plain work may end within `drain_s`; the rest is ca
 committed. On stop, leased runs that outlast the drain are reported as WORKER_STOPPED, so that the gate need
 not wait for the lease.
 
-A failed delivery ends the process: replay is the recovery.
+A handler that blocks the event loop of all is left behind with the loop; what ran on it is reported as
+LOOP_BLOCKED. A failed delivery ends the process: replay is the recovery.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -49,13 +49,13 @@ from headgate_streams.port import Delivery, Log, LogRecord, TopicDescription, To
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import Topics
 from headgate_workers.control import ControlFollower
+from headgate_workers.crew import Crew
 from headgate_workers.execution import announcement, heartbeat, report
 from headgate_workers.handlers import HandlerRegistry
 from headgate_workers.intake import Intake, Share
-from headgate_workers.leases import LeaseBook
 from headgate_workers.outbox import Outbox
 from headgate_workers.run import Cause
-from headgate_workers.runner import Runner
+from headgate_workers.runner import Finished, Runner
 from headgate_workers.settings import WorkerSettings
 from headgate_workers.work import Work
 
@@ -65,6 +65,8 @@ _LONGEST_BUSY_WAIT_S = 0.005
 _PAUSE_AFTER_S = 0.2
 """How long the bound must be reached before partitions are paused: pausing throws away what was fetched."""
 _RETRY_S = 0.5
+_MOST_UNCONFIRMED = 10_000
+"""Results that may wait for the log before intake stops."""
 _RECORD_OVERHEAD_BYTES = 1024
 """What key, headers and framing add to a record's value, generously."""
 
@@ -89,22 +91,22 @@ class Worker:
         self._settings = settings or WorkerSettings()
         self._streams = stream_settings or StreamSettings.read()
         self._topics = Topics(self._streams.topic_prefix)
-        self._runner = Runner(kind, registry, blobs, self._settings, self._streams, self._is_aborted)
+        self._crew = Crew(
+            lambda: Runner(kind, registry, blobs, self._settings, self._streams, self._is_aborted),
+            self._settings.loop_patience_s,
+        )
         self._control = ControlFollower(
             log,
             [TopicPartition(self._topics.control_events, n) for n in range(self._streams.partitions)],
-            self._runner.abort_lifetime,
-            self._runner.reject_execution,
+            self._crew.abort_lifetime,
+            self._crew.reject_execution,
         )
-        self._leases = LeaseBook()
         self._intakes: list[Intake] = []
-        self._running: dict[str, Work] = {}
         self._starting = 0
         self._announced: list[Work] = []
         self._is_stopping = False
         self._is_closing = False
         self._last_commit_s = 0.0
-        self._last_event_s = 0.0
         self._full_since_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -118,7 +120,7 @@ class Worker:
         self._registry.check()
         self._log.create_topics(self._needed_topics())
         self._outbox = Outbox(self._log.producer(), self._topics, self._streams.partitions)
-        self._runner.start()
+        self._crew.start()
         self._control.start()
         try:
             for queue_name in self._settings.queues:
@@ -156,6 +158,7 @@ class Worker:
         for intake in self._intakes:
             self._take_in(intake, wait_s)
         self._serve()
+        self._report(self._crew.replace_blocked())
 
     def _serve(self) -> None:
         """Do everything but take in: append what ended, begin what was announced, renew leases, commit."""
@@ -172,9 +175,9 @@ class Worker:
         if self._starting:
             self._outbox.send(_SHORT_WAIT_S)
             return 0.0
-        if self._running:
+        if self._crew:
             # Never more than a tenth of what the runs have taken already.
-            idle_s = time.monotonic() - self._last_event_s
+            idle_s = time.monotonic() - self._crew.last_event_s
             self._collect(min(_LONGEST_BUSY_WAIT_S, max(_SHORT_WAIT_S, idle_s / 10)))
             return 0.0
         return _SHORT_WAIT_S if self._outbox.unconfirmed else self._settings.idle_wait_s
@@ -190,17 +193,18 @@ class Worker:
             time.sleep(_RETRY_S)
             return
         if works:
-            self._last_event_s = time.monotonic()
             self._wait_for_control(intake.oldest_ms)
             self._begin(works)
 
     def _room(self) -> int:
         """Return how many more handlers may run: none from the bound on until half of it is free again."""
-        busy = len(self._running) + self._starting
+        busy = len(self._crew) + self._starting
         if busy >= self._settings.concurrency:
             self._full_since_s = self._full_since_s or time.monotonic()
         elif busy <= self._settings.concurrency // 2:
             self._full_since_s = 0.0
+        if self._outbox.unconfirmed > _MOST_UNCONFIRMED:
+            return 0
         return 0 if self._full_since_s else self._settings.concurrency - busy
 
     def _wait_for_control(self, oldest_ms: int) -> None:
@@ -225,7 +229,8 @@ class Worker:
                 self._announce(work)
             else:
                 at_once.append(work)
-        self._submit(at_once)
+        crash_point("worker-before-run")
+        self._crew.submit(at_once)
 
     def _announce(self, work: Work) -> None:
         self._starting += 1
@@ -250,19 +255,11 @@ class Worker:
             return
         announced, self._announced = self._announced, []
         self._commit(at_once=True)
-        now_s = time.monotonic()
-        for work in announced:
-            self._leases.add(work, now_s)
-        self._submit(announced)
-
-    def _submit(self, works: Sequence[Work]) -> None:
-        if works:
-            crash_point("worker-before-run")
-            self._running.update((work.run_id, work) for work in works)
-            self._runner.submit(works)
+        crash_point("worker-before-run")
+        self._crew.submit(announced, leased=True)
 
     def _renew(self) -> None:
-        for tenant, works in self._leases.due(time.monotonic()):
+        for tenant, works in self._crew.renewals():
             self._outbox.publish(heartbeat(tenant, works, self._settings.name))
 
     def _is_aborted(self, tenant: str, lifetime: str) -> bool:
@@ -271,17 +268,10 @@ class Worker:
     # What came out -------------------------------------------------------------------------------------
 
     def _collect(self, wait_s: float = 0.0) -> None:
-        """Queue the results of runs that ended, waiting up to `wait_s` for the first."""
-        finished = self._runner.finished
-        while True:
-            try:
-                work, outcome = finished.get(timeout=wait_s) if wait_s else finished.get_nowait()
-            except queue.Empty:
-                return
-            wait_s = 0.0
-            self._last_event_s = time.monotonic()
-            self._running.pop(work.run_id, None)
-            self._leases.drop(work)
+        self._report(self._crew.collect(wait_s))
+
+    def _report(self, ended: Sequence[Finished]) -> None:
+        for work, outcome in ended:
             if outcome is not None:
                 crash_point("worker-before-result")
                 envelope = report(work, outcome, self._streams.max_record_bytes - _RECORD_OVERHEAD_BYTES)
@@ -312,29 +302,29 @@ class Worker:
         left = [work for share in shares for work in share.open.values()]
         if left:
             _LOGGER.warning("%d runs are abandoned: their partition is taken away", len(left))
-            self._runner.cancel(left, Cause.ABANDONED)
+            self._crew.cancel(left, Cause.ABANDONED)
 
     def _stop(self) -> None:
         self._is_stopping = True
         self._serve_until(self._is_idle, self._settings.drain_s)
-        left = list(self._running.values())
+        left = self._crew.works()
         if left:
             _LOGGER.warning(
                 "%d runs did not end within %g s and are cancelled", len(left), self._settings.drain_s
             )
-            self._runner.cancel([work for work in left if work.is_leased], Cause.STOPPED)
-            self._runner.cancel([work for work in left if not work.is_leased], Cause.ABANDONED)
+            self._crew.cancel([work for work in left if work.is_leased], Cause.STOPPED)
+            self._crew.cancel([work for work in left if not work.is_leased], Cause.ABANDONED)
             self._serve_until(self._is_idle, self._settings.cancel_grace_s + 1.0)
         self._commit(at_once=True)
 
     def _is_idle(self) -> bool:
-        return not (self._running or self._starting or self._announced or self._outbox.unconfirmed)
+        return not (self._crew or self._starting or self._announced or self._outbox.unconfirmed)
 
     def _serve_until(self, is_done: Callable[[], bool], timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s
         self._serve()
         while not is_done() and time.monotonic() < deadline_s:
-            if self._running:
+            if self._crew:
                 self._collect(_LONGEST_BUSY_WAIT_S)
             else:
                 self._outbox.send(_SHORT_WAIT_S)
@@ -344,7 +334,7 @@ class Worker:
     def _close(self) -> None:
         self._is_closing = True
         self._control.close()
-        self._runner.close()
+        self._crew.close()
         for close in (*(intake.close for intake in self._intakes), self._outbox.close):
             with contextlib.suppress(HeadgateError):  # the error that ended the worker is the one to see
                 close()

@@ -340,3 +340,20 @@ def test_usage_is_reported_and_silence_under_a_limit_is_unpriced(bench: Bench) -
     assert (spent.tokens_used, spent.cost_nano_usd, spent.input_tokens) == (16, 250_000_001, 10)
     assert (spent.model, spent.price_table, spent.unpriced) == ("m", "t@1", False)
     assert (unknown.unpriced, free.unpriced) == (True, False)
+
+
+def test_a_handler_that_blocks_the_loop_of_all_is_left_behind_with_it(bench: Bench) -> None:
+    release = threading.Event()
+
+    @task
+    async def blocks(ctx: TaskContext) -> None:
+        release.wait(30)
+
+    with bench.worker(registry(blocks, find, double), loop_patience_s=0.1):
+        blocked = bench.give_task("blocks", timeout_ms=50)
+        error = bench.report(blocked).result.error
+        assert (error.code, error.retryable) == ("LOOP_BLOCKED", True)
+        assert "blocks" in error.message
+        assert bench.value(bench.give_task("find", {"path": "a"})) == {"lines": ["a"]}
+        release.set()
+    assert len(bench.reports(blocked)) == 1
