@@ -12,7 +12,7 @@ from headgate_streams.codec import decode
 from headgate_streams.port import Log, LogReader, LogRecord, TopicPartition
 
 _LOGGER = logging.getLogger(__name__)
-_POLL_S = 0.05
+_POLL_S = 0.02
 _FIRST_POLL_S = 0.01
 """While inputs wait for this thread to notice how far back it must read, and to read it."""
 _RETRY_S = 1.0
