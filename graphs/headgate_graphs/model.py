@@ -21,6 +21,7 @@ from pydantic import (
     JsonValue,
     PlainSerializer,
     WithJsonSchema,
+    model_validator,
 )
 
 from headgate_graphs.ids import END, is_name, is_tenant_id
@@ -190,13 +191,49 @@ class TaskConfiguration(NodeConfiguration):
 
     effects: Literal["none", "external"] = "none"
     """Whether the handler changes things outside; a fork then uses the recorded result."""
+    reminder_ms: Timeout | None = Field(default=None, alias="reminder")
+    """For tasks of type `human`: how often a WARN event reminds that nobody has answered; none never."""
 
 
 class JoinConfiguration(Definition):
     """When a plan that is fed by JOIN edges goes on."""
 
-    strategy: Literal["all"] = "all"
-    """Every branch that was sent out in this visit must arrive."""
+    strategy: Literal["all", "any", "majority", "quorum"] = "all"
+    """What it waits for, of the n branches sent out in a visit: `all` n results, failed ones too; `any` one
+    success; `majority` n // 2 + 1; `quorum` min_inputs to max_inputs. When all have arrived it goes on.
+    """
+    min_inputs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """For `quorum`: successes that are enough when the timeout comes."""
+    max_inputs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """For `quorum`: successes at which it goes on at once; none is min_inputs."""
+    timeout_ms: Timeout | None = Field(default=None, alias="timeout")
+    """How long it waits after the first arrival, in log time; none waits as long as a branch is alive."""
+    on_timeout: Literal["proceed", "fail"] = "fail"
+    """With too few arrivals and no more to come: go on with those, or fail the lifetime."""
+    late: Literal["drop", "record"] = "drop"
+    """What a result that comes after the join has gone on leaves: nothing, or a WARN event."""
+    cancel_losers: bool = False
+    """Whether branches that have not arrived when it goes on are cancelled."""
+
+    @model_validator(mode="after")
+    def _coherent(self) -> JoinConfiguration:
+        quorum = self.strategy == "quorum"
+        if quorum != (self.min_inputs is not None) or (self.max_inputs is not None and not quorum):
+            raise ValueError("`min_inputs` is given for the strategy quorum and for no other")
+        if self.max_inputs is not None and self.max_inputs < (self.min_inputs or 1):
+            raise ValueError("`max_inputs` is less than `min_inputs`")
+        return self
+
+    def needs(self, branches: int) -> tuple[int, int]:
+        """Return (successes that are enough, successes at which it goes on at once) of so many branches."""
+        if self.strategy == "all":
+            return branches, branches
+        if self.strategy == "any":
+            return 1, 1
+        if self.strategy == "majority":
+            return branches // 2 + 1, branches // 2 + 1
+        least = min(self.min_inputs or 1, branches)
+        return least, min(self.max_inputs or least, branches)
 
 
 class RoutingRule(Definition):
@@ -295,6 +332,12 @@ class GraphLimits(Definition):
     """Next tasks that one plan may name (default 64); more is a failed result FANOUT."""
     deadline_ms: Timeout = Field(default=86_400_000, alias="deadline")
     """How long a lifetime may last in log time (default 1d); then it is aborted."""
+    max_depth: Annotated[int, Field(ge=0, le=32)] = 4
+    """Levels of sub-graphs below a lifetime of this graph (default 4); more is a failed result DEPTH."""
+    max_in_flight: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Executions of this graph in flight at once, over all lifetimes of the tenant; none for no cap."""
+    max_in_flight_by_type: dict[Name, Annotated[int, Field(ge=1, le=1_000_000)]] = Field(default_factory=dict)
+    """The same for one handler type."""
 
 
 class GraphMetadata(Definition):

@@ -105,7 +105,8 @@ class GraphOrchestrator:
         """Return how a result of `node_id` arrives at the join of `plan_id`."""
         fork_id, feeders = self._fork_of_join[plan_id]
         for frame in reversed(lineage):
-            if frame.node_id == fork_id:
+            # A branch that came round over another edge was not sent out to feed this join: it is alone.
+            if frame.node_id == fork_id and frame.branch in feeders:
                 expected = tuple(b for b in frame.branches if b in feeders)
                 return JoinArrival(
                     plan_id, frame.execution_id, frame.branch, expected, _outside(lineage, fork_id)

@@ -21,6 +21,27 @@ MAX_RULES = 200
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
+METRICS = (
+    "tokens_used",
+    "cost_nano_usd",
+    "latency_ms",
+    "executions",
+    "iterations",
+    "fan_out",
+    "depth",
+    "payload_bytes",
+    "wall_time_ms",
+)
+"""Metrics of a limit, in the order in which they are compared."""
+SCOPES_OF = {
+    "executions": ("lifetime", "tenant"),
+    "iterations": ("lifetime",),
+    "fan_out": ("execution",),
+    "depth": ("lifetime",),
+    "wall_time_ms": ("lifetime",),
+}
+"""Scopes at which a metric has a meaning; every scope when it is not here."""
+
 
 class RuleLimit(Definition):
     """Caps of one rule; each is compared before dispatch with the hold included, and again after settling."""
@@ -35,14 +56,50 @@ class RuleLimit(Definition):
     """Runs of handlers in the scope."""
     iterations: Count | None = None
     """Visits of one lifetime to one node; lifetime scope only."""
+    fan_out: Count | None = None
+    """Next tasks that one plan names; execution scope only."""
+    depth: Count | None = None
+    """Levels of sub-graphs above the lifetime; lifetime scope only."""
+    payload_bytes: Count | None = None
+    """Size of a result in bytes, wherever it is kept: of the execution, or summed over the scope."""
+    wall_time_ms: DurationMs | None = Field(default=None, alias="wall_time")
+    """Log time since the lifetime began; lifetime scope only."""
 
     def caps(self) -> dict[str, int]:
-        """Return the caps that are set, by metric, in document units (cost in nano-USD)."""
+        """Return the caps that are set, by metric (cost in nano-USD, times in milliseconds)."""
         return {metric: value for metric in METRICS if (value := getattr(self, metric)) is not None}
 
 
-METRICS = ("tokens_used", "cost_nano_usd", "latency_ms", "executions", "iterations")
-"""Metrics of a limit, in the order in which they are compared."""
+class NoProgress(Definition):
+    """When a lifetime goes round without getting on."""
+
+    repeats: Annotated[int, Field(ge=2, le=50)] = 3
+    """So many equal steps in a row, or so many rounds of two that alternate (default 3)."""
+    of: Annotated[tuple[Literal["node", "input", "output"], ...], Field(min_length=1)] = (
+        "node",
+        "input",
+        "output",
+    )
+    """What makes two steps equal. With `node`, the steps of each node are looked at on their own."""
+    failures: Annotated[int, Field(ge=2, le=100)] | None = None
+    """So many failed executions in a row, whatever they are; none does not count failures."""
+
+
+class NameList(Definition):
+    """Names that a rule allows or denies; a kind that is absent is not looked at."""
+
+    task_types: tuple[Name, ...] | None = None
+    """Handler types of tasks; asked before dispatch."""
+    queues: tuple[str, ...] | None = None
+    """Named queues, "" for the default one; asked before dispatch."""
+    models: tuple[str, ...] | None = None
+    """Models: a `model` among the node's params before dispatch, the billed one when it is settled."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> NameList:
+        if self.task_types is None and self.queues is None and self.models is None:
+            raise ValueError("names none of task_types, queues, models")
+        return self
 
 
 class PauseTerms(Definition):
@@ -52,44 +109,83 @@ class PauseTerms(Definition):
     """After this time in log time the pause turns into an abort; none waits for an operator."""
 
 
+class ThrottleTerms(Definition):
+    """How a dispatch is put off."""
+
+    delay_ms: DurationMs = Field(default=1_000, alias="delay")
+    """Log time until it is asked again (default 1s); a rule with a window waits for room in it instead."""
+
+
 class Rule(Definition):
-    """One rule: caps or a condition, how far it looks, and what is done when it is broken."""
+    """One rule: what breaks it, how far it looks, and what is done then."""
 
     name: Name
     scope: Literal["execution", "lifetime", "tenant"]
     """Whether it looks at one execution, one lifetime, or everything of the tenant."""
     limit: RuleLimit | None = None
-    """Caps. A rule has either `limit` or `when`."""
+    """Caps. A rule has one of `limit`, `when`, `no_progress`, `allow`, `deny`."""
     when: str | None = None
     """CEL that is true when the rule is broken; see docs/policies.md for its variables."""
+    no_progress: NoProgress | None = None
+    """Steps that repeat; asked when an execution is settled, at scope lifetime."""
+    allow: NameList | None = None
+    """Nothing but these, at scope execution."""
+    deny: NameList | None = None
+    """Everything but these, at scope execution."""
     window_ms: DurationMs | None = Field(default=None, alias="window")
-    """Tumbling window in log time for a tenant limit; none counts for ever."""
-    action: Literal["reject_execution", "pause_lifetime", "abort_lifetime"]
-    """What is done; the strongest of all broken rules wins."""
+    """Window in log time for a tenant limit; none counts for ever."""
+    sliding: bool = False
+    """Whether the window slides, in sixtieths of its length; else it is tumbling and begins at the epoch."""
+    action: Literal["warn", "throttle", "reject_execution", "pause_lifetime", "abort_lifetime"]
+    """What is done; the strongest of all broken rules wins, in this order."""
     pause: PauseTerms = PauseTerms()
     """Terms of a pause_lifetime."""
+    throttle: ThrottleTerms = ThrottleTerms()
+    """Terms of a throttle."""
 
     @model_validator(mode="after")
     def _coherent(self) -> Rule:
-        if (self.limit is None) == (self.when is None):
-            raise ValueError("a rule has either `limit` or `when`")
-        if self.limit is not None and not self.limit.caps():
-            raise ValueError(
-                "`limit` names no cap: tokens_used, cost_usd, latency_ms, executions, iterations"
-            )
-        if self.limit is not None and self.limit.iterations is not None and self.scope != "lifetime":
-            raise ValueError("`iterations` counts visits of a lifetime: use scope lifetime")
-        if self.limit is not None and self.limit.executions is not None and self.scope == "execution":
-            raise ValueError("`executions` counts over a scope: use lifetime or tenant")
-        if self.window_ms is not None and (
-            self.scope != "tenant" or self.limit is None or not self.window_ms
-        ):
-            raise ValueError("`window` belongs to a `limit` at scope tenant, and is longer than 0")
-        if self.pause.ttl_ms is not None and self.action != "pause_lifetime":
-            raise ValueError("`pause` belongs to the action pause_lifetime")
+        for fault in (*self._kind_faults(), *self._term_faults()):
+            raise ValueError(fault)
         if self.when is not None:
             compile_rule(self.when)
         return self
+
+    def _kind_faults(self) -> list[str]:
+        kinds = [k for k in ("limit", "when", "no_progress", "allow", "deny") if getattr(self, k) is not None]
+        if len(kinds) != 1:
+            return ["a rule has one of `limit`, `when`, `no_progress`, `allow`, `deny`"]
+        faults = []
+        caps = self.limit.caps() if self.limit is not None else {}
+        if self.limit is not None and not caps:
+            faults.append("`limit` names no cap, such as tokens_used, cost_usd or iterations")
+        for metric in caps:
+            allowed = SCOPES_OF.get(metric, (self.scope,))
+            if self.scope not in allowed:
+                faults.append(f"`{metric.removesuffix('_ms')}` belongs to scope {' or '.join(allowed)}")
+        if self.no_progress is not None and self.scope != "lifetime":
+            faults.append("`no_progress` looks at a lifetime: use scope lifetime")
+        if (self.allow or self.deny) and self.scope != "execution":
+            faults.append("`allow` and `deny` look at one execution: use scope execution")
+        return faults
+
+    def _term_faults(self) -> list[str]:
+        faults = []
+        if self.action == "throttle" and self.no_progress is not None:
+            faults.append("waiting does not help against `no_progress`: use another action")
+        if self.window_ms is not None and (
+            self.scope != "tenant" or self.limit is None or not self.window_ms
+        ):
+            faults.append("`window` belongs to a `limit` at scope tenant, and is longer than 0")
+        if self.sliding and self.window_ms is None:
+            faults.append("`sliding` belongs to a `window`")
+        if self.pause.ttl_ms is not None and self.action != "pause_lifetime":
+            faults.append("`pause` belongs to the action pause_lifetime")
+        if self.throttle != ThrottleTerms() and self.action != "throttle":
+            faults.append("`throttle` belongs to the action throttle")
+        if not self.throttle.delay_ms:
+            faults.append("a throttle's `delay` is longer than 0")
+        return faults
 
 
 class PolicyMetadata(Definition):

@@ -24,6 +24,10 @@ def announcement(work: Work, worker: str) -> ExecutionEnvelope:
     started.run_id = work.run_id
     started.worker = worker
     started.ticket = work.received.ticket
+    headers = work.received.headers
+    started.node_id = headers.node_id
+    started.iteration = headers.iteration
+    started.attempt = headers.attempt
     return envelope
 
 

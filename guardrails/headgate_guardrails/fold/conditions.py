@@ -2,18 +2,28 @@
 
 `sum(tokens_used) > 10000` is not CEL, whose functions see values and not columns. So `sum(x)`, `max(x)`,
 `avg(x)` and `count()` are rewritten to variables of the same length before CEL sees them: columns in
-errors stay right.
+errors stay right. A comparison of one sum with one number is so common that it is not left to CEL at all:
+`as_cap` says which cap it is.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 
 from headgate_graphs.conditions import Condition, Environment
 
-MEASURES = ("tokens_used", "cost_usd", "latency_ms", "input_tokens", "output_tokens", "payload_bytes")
+MEASURES = (
+    "tokens_used",
+    "cost_usd",
+    "latency_ms",
+    "input_tokens",
+    "output_tokens",
+    "payload_bytes",
+    "model",
+)
 """What one execution used; known only when it is settled."""
 SUMMED = ("tokens_used", "cost_usd", "latency_ms")
 """Measures that aggregates may be asked of."""
@@ -25,6 +35,7 @@ _VARIABLES = {
     "input_tokens": "int",
     "output_tokens": "int",
     "payload_bytes": "int",
+    "model": "string",
     "success": "bool",
     "iteration": "int",
     "attempt": "int",
@@ -39,6 +50,8 @@ for _name in SUMMED:
     _VARIABLES[f"max_{_name}_"] = _VARIABLES[_name]
     _VARIABLES[f"avg_{_name}_"] = "double"
 
+_STATIC = frozenset({"node", "graph", "tenant_id"})
+"""Variables that are the same in every visit to a node."""
 _ENVIRONMENT = Environment(_VARIABLES)
 _TEXT = re.compile(
     r'"""(?:\\.|[^\\])*?"""|\'\'\'(?:\\.|[^\\])*?\'\'\'|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'', re.S
@@ -46,6 +59,10 @@ _TEXT = re.compile(
 _AGGREGATE = re.compile(r"(?<![\w.])(sum|max|avg)\(\s*(" + "|".join(SUMMED) + r")\s*\)")
 _COUNT = re.compile(r"(?<![\w.])count\(\s*\)")
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
+_CAP = re.compile(
+    r"\s*(sum_(tokens_used|cost_usd|latency_ms)_|count__)\s*(>=?)\s*(\d{1,15}(?:\.\d{1,9})?)\s*"
+)
+_METRIC = {"tokens_used": "tokens_used", "cost_usd": "cost_nano_usd", "latency_ms": "latency_ms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,10 @@ class RuleCondition:
     """Whether it looks at what an execution used, so that it is asked when one is settled."""
     at_admission: bool
     """Whether it can be asked before dispatch: it looks at no single execution's use."""
+    is_static: bool
+    """Whether its answer is the same in every visit to a node."""
+    as_cap: tuple[str, int] | None
+    """(metric, highest value that does not break the rule) when it only compares one sum with a number."""
 
 
 @lru_cache(maxsize=4096)
@@ -72,7 +93,26 @@ def compile_rule(text: str) -> RuleCondition:
     needs = tuple(sorted(words & _VARIABLES.keys()))
     measured = any(word in (*MEASURES, "success") for word in needs)
     aggregated = any(word.endswith("_") for word in needs)
-    return RuleCondition(text, condition, needs, measured or aggregated, not measured)
+    return RuleCondition(
+        text,
+        condition,
+        needs,
+        at_settlement=measured or aggregated,
+        at_admission=not measured,
+        is_static=set(needs) <= _STATIC,
+        as_cap=_as_cap(rewritten),
+    )
+
+
+def _as_cap(rewritten: str) -> tuple[str, int] | None:
+    match = _CAP.fullmatch(rewritten)
+    if match is None:
+        return None
+    metric = _METRIC[match[2]] if match[2] else "executions"
+    bound = Decimal(match[4]) * (1_000_000_000 if metric == "cost_nano_usd" else 1)
+    if bound != int(bound):
+        return None
+    return metric, int(bound) - (1 if match[3] == ">=" else 0)
 
 
 def _outside_strings(text: str) -> str:

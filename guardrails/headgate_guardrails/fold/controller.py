@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headgate_guardrails.fold.evaluator import PAUSE, REJECT, Match
+from headgate_guardrails.fold.evaluator import Match
+from headgate_guardrails.fold.rules import ABORT, EXECUTION, PAUSE, REJECT, THROTTLE, WARN
 from headgate_guardrails.fold.state import Lifetime, Tenant
 from headgate_guardrails.fold.turn import CONTROL_EVENTS, LIFETIMES, Turn, stamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2
 
 TYPE_OF = {
+    WARN: control_pb2.CONTROL_TYPE_WARN,
+    THROTTLE: control_pb2.CONTROL_TYPE_THROTTLE_EXECUTION,
     REJECT: control_pb2.CONTROL_TYPE_REJECT_EXECUTION,
     PAUSE: control_pb2.CONTROL_TYPE_PAUSE_LIFETIME,
+    ABORT: control_pb2.CONTROL_TYPE_ABORT_LIFETIME,
 }
 
 
@@ -57,24 +61,45 @@ class ExecutionController:
             stamp(event.pause_expires_at, lifetime.pause_due)
         turn.emit(CONTROL_EVENTS, self.tenant.tenant_id, self.tenant.tenant_id, event)
 
-    def shadows(self, lifetime: Lifetime, matches: Sequence[Match], execution_id: str, node_id: str) -> None:
-        """Publish what shadow rules would have done; a verdict on the lifetime only once."""
+    def mention(self, lifetime: Lifetime, matches: Sequence[Match], execution_id: str, node_id: str) -> None:
+        """Publish what stops nothing: shadow verdicts, warnings and delays.
+
+        One on a single execution each time, one on the lifetime or the tenant once for this lifetime.
+        """
         for match in matches:
             rule = match.rule
             key = (rule.policy, rule.version, rule.name)
-            if not rule.shadow or (rule.verdict != REJECT and key in lifetime.reported):
+            if not (rule.shadow or rule.verdict in (WARN, THROTTLE)):
                 continue
-            if rule.verdict != REJECT:
+            if rule.scope != EXECUTION or rule.verdict == THROTTLE:
+                if key in lifetime.reported:
+                    continue
                 lifetime.reported[key] = True
             self.event(
                 lifetime,
-                TYPE_OF.get(rule.verdict, control_pb2.CONTROL_TYPE_ABORT_LIFETIME),
+                TYPE_OF[rule.verdict],
                 describe(match.violation),
                 violations=[match.violation],
                 execution_id=execution_id,
                 node_id=node_id,
-                shadow=True,
+                shadow=rule.shadow,
             )
+
+    def tenant_event(
+        self, type_: control_pb2.ControlType, reason: str, graph_id: str, command_id: str
+    ) -> None:
+        """Publish that a graph, or with no graph_id all of the tenant, is frozen or goes on."""
+        turn = self.turn
+        event = control_pb2.ExecutionEvent(
+            event_id=f"{turn.state.partition}-{turn.offset}-{len(turn.outputs)}",
+            tenant_id=self.tenant.tenant_id,
+            type=type_,
+            reason=reason,
+            graph_id=graph_id,
+            command_id=command_id,
+        )
+        stamp(event.decided_at, turn.clock)
+        turn.emit(CONTROL_EVENTS, self.tenant.tenant_id, self.tenant.tenant_id, event)
 
     def view(self, lifetime: Lifetime) -> None:
         """Publish the lifetime as it stands; an ended one under a key that no late repeat can hide."""
@@ -121,7 +146,11 @@ def lifetime_view(tenant_id: str, lifetime: Lifetime, clock_ms: int) -> executio
         violations=lifetime.violations,
         pause_generation=lifetime.pause_generation if lifetime.status == pb.LIFETIME_STATUS_PAUSED else 0,
         open_holds=spend.open_holds,
+        parent_lifetime_id=lifetime.parent_id,
+        parent_execution_id=lifetime.parent_execution_id,
     )
+    if lifetime.stopped_at and not spend.open_holds:
+        stamp(view.stop_latency, lifetime.stopped_at - lifetime.ended_at)
     stamp(view.started_at, lifetime.started_at)
     stamp(view.updated_at, clock_ms)
     if lifetime.ended_at:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,11 +16,16 @@ from headgate_graphs.errors import BadRecord, GraphInvalid, HeadgateError, Polic
 from headgate_graphs.ids import EVERY_TENANT, is_name
 from headgate_graphs.loading import graph_from_json
 from headgate_graphs.progress import GraphOrchestrator
-from headgate_guardrails.fold.evaluator import CompiledPolicy, compile_policy
+from headgate_guardrails.fold import ending
+from headgate_guardrails.fold.admission import serve_waiting, thaw
+from headgate_guardrails.fold.controller import ExecutionController
 from headgate_guardrails.fold.flow import Flow
-from headgate_guardrails.fold.settlement import close, on_heartbeat, on_result, on_started
+from headgate_guardrails.fold.holds import close
+from headgate_guardrails.fold.routing import begin, task_done, watch_age
+from headgate_guardrails.fold.rules import CompiledPolicy, compile_policy
+from headgate_guardrails.fold.settlement import on_heartbeat, on_result, on_started
 from headgate_guardrails.fold.state import LOGIC_VERSION, Lifetime, PartitionState, Registered, Tenant
-from headgate_guardrails.fold.timers import HORIZON_MS, fire_due
+from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
 from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp
 from headgate_guardrails.policy import METRICS, policy_from_json
 from headgate_protos.v1 import common_pb2 as pb
@@ -77,12 +82,15 @@ class GuardrailEngine:
         tenant = self.state.tenants.get(envelope.tenant_id)
         if tenant is None:
             tenant = Tenant(envelope.tenant_id)
+            tenant.judge_by(self.state.platform)
         taker = _TAKERS.get(kind)
         if taker is None:
             raise BadRecord("TENANT_SPOOF", f"{kind} concerns every tenant")
         taker(turn, tenant, envelope, record)
         if tenant.tenant_id not in self.state.tenants:
             self.state.tenants[tenant.tenant_id] = tenant
+        if tenant.waiting:
+            serve_waiting(turn, tenant)
 
     def _partition_record(self, kind: str, envelope: execution_pb2.ExecutionEnvelope) -> None:
         if kind == "logic_version":
@@ -92,6 +100,11 @@ class GuardrailEngine:
                     f"this binary has {LOGIC_VERSION}: install a newer headgate"
                 )
             self.state.logic_version = max(self.state.logic_version, envelope.logic_version.version)
+        elif kind == "policy_set":
+            compiled = _checked_policy(envelope.policy_set)
+            self.state.platform[compiled.policy.name] = compiled
+            for tenant in self.state.tenants.values():
+                tenant.judge_by(self.state.platform)
         elif kind != "tick":
             raise BadRecord("TENANT_SPOOF", f"{kind} needs a tenant of its own")
 
@@ -102,28 +115,27 @@ def _start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope
         raise BadRecord("BAD_COMMAND", f"{lifetime_id[:64]!a} is not a lifetime id")
     if lifetime_id in tenant.lifetimes or lifetime_id in tenant.ended:
         return
+    if not start.HasField("issued_at"):
+        raise BadRecord("BAD_COMMAND", "a start says when it was issued, so that a repeat of it can be told")
     issued_ms = start.issued_at.seconds * 1000 + start.issued_at.nanos // 1_000_000
-    if start.HasField("issued_at") and issued_ms < turn.clock - HORIZON_MS:
+    if issued_ms > turn.clock + HORIZON_MS:
+        raise BadRecord("BAD_COMMAND", "a start is issued more than a day ahead of the log: set the clock")
+    if issued_ms < turn.clock - HORIZON_MS:
         _refuse_start(
             turn, tenant, envelope, "STALE_START: issued longer ago than the gate remembers ended runs"
         )
         return
-    key = _find_graph(tenant, start.graph_id, start.graph_version)
+    key = tenant.newest(start.graph_id, start.graph_version)
     if key is None:
         named = f"{start.graph_id[:64]!a} {start.graph_version[:32]}".rstrip()
         _refuse_start(turn, tenant, envelope, f"UNKNOWN_GRAPH: {named} is not registered for this tenant")
         return
-    graphs = tenant.graphs[key].orchestrator
-    lifetime = Lifetime(lifetime_id, key, graphs)
+    lifetime = Lifetime(lifetime_id, key, tenant.graphs[key].orchestrator)
     lifetime.start_input = start.input if start.HasField("input") else pb.Payload(json="null")
-    lifetime.started_at = turn.clock
-    lifetime.deadline = turn.clock + graphs.graph.limits.deadline_ms
+    lifetime.priority = start.priority
+    lifetime.issued_at = issued_ms
     tenant.lifetimes[lifetime_id] = lifetime
-    turn.arm(tenant, lifetime, lifetime.deadline)
-    flow = Flow(turn, tenant, lifetime)
-    flow.control.view(lifetime)
-    flow.begin()
-    flow.end_if_dry()
+    begin(Flow(turn, tenant, lifetime))
 
 
 def _refuse_start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, reason: str) -> None:
@@ -141,16 +153,8 @@ def _refuse_start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionE
     key = f"{tenant.tenant_id}/{envelope.lifetime_id}"
     if not reason.startswith("STALE_START"):
         key += "/end"
-        tenant.ended[envelope.lifetime_id] = turn.clock
+        remember(turn, tenant, envelope.lifetime_id, turn.clock + HORIZON_MS)
     turn.emit(LIFETIMES, key, tenant.tenant_id, view)
-
-
-def _find_graph(tenant: Tenant, graph_id: str, version: str) -> tuple[str, str] | None:
-    """Return the key of the named version, or of the newest one when none is named."""
-    if version:
-        return (graph_id, version) if (graph_id, version) in tenant.graphs else None
-    versions = [key for key in tenant.graphs if key[0] == graph_id]
-    return max(versions, key=lambda key: [int(part) for part in key[1].split(".")], default=None)
 
 
 def _register(
@@ -167,7 +171,7 @@ def _register(
     known = tenant.graphs.get(key)
     if known is not None and known.definition_json != given.definition_json:
         raise BadRecord("BAD_GRAPH", f"{key[0]} {key[1]} is registered with other content: raise the version")
-    if len(tenant.graphs) >= MAX_GRAPH_VERSIONS:
+    if known is None and len(tenant.graphs) >= MAX_GRAPH_VERSIONS:
         raise BadRecord("BAD_GRAPH", f"the tenant has {MAX_GRAPH_VERSIONS} graph versions already")
     tenant.graphs[key] = Registered(given.definition_json, registered)
 
@@ -190,10 +194,7 @@ def judge_by(document_json: str) -> tuple[CompiledPolicy | None, str]:
         return None, str(error)
 
 
-def _set_policy(
-    _turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, _record: LogRecord
-) -> None:
-    given = envelope.policy_set
+def _checked_policy(given: execution_pb2.PolicySet) -> CompiledPolicy:
     compiled, error = judge_by(given.document_json)
     if compiled is None:
         raise BadRecord("BAD_POLICY", error)
@@ -201,7 +202,21 @@ def _set_policy(
         raise BadRecord("BAD_POLICY", "name or version of the record are not those of the document")
     if hashlib.sha256(given.document_json.encode()).hexdigest() != given.sha256:
         raise BadRecord("BAD_POLICY", "the document does not have the checksum that the record gives")
-    tenant.policies[given.name] = compiled
+    return compiled
+
+
+def _set_policy(
+    turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, _record: LogRecord
+) -> None:
+    if envelope.envelope_id in tenant.commands:
+        return  # the same record once more: it must not bring an old version back
+    compiled = _checked_policy(envelope.policy_set)
+    key = (compiled.policy.name, compiled.policy.version)
+    if tenant.policy_versions.setdefault(key, envelope.policy_set.sha256) != envelope.policy_set.sha256:
+        raise BadRecord("BAD_POLICY", f"{key[0]} v{key[1]} was set with other content: raise the version")
+    tenant.policies[compiled.policy.name] = compiled
+    tenant.judge_by(turn.state.platform)
+    _obeyed(tenant, envelope.envelope_id)
 
 
 def _lifetime(tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> Lifetime | None:
@@ -249,18 +264,46 @@ def _command(
     if kind is None:
         raise BadRecord("BAD_COMMAND", "the command is empty or of a kind that this version does not know")
     if kind == "raise_budget":
-        _raise_budget(tenant, envelope)
+        _raise_budget(turn, tenant, envelope)
+    elif not envelope.lifetime_id:
+        _freeze_or_thaw(turn, tenant, command)
     else:
         lifetime = _lifetime(tenant, envelope)
         if lifetime is not None and lifetime.is_live:
-            _ORDERS[kind](Flow(turn, tenant, lifetime), command)
-            Flow(turn, tenant, lifetime).end_if_dry()
-    tenant.commands[command.command_id] = True
+            flow = Flow(turn, tenant, lifetime)
+            _ORDERS[kind](flow, command)
+            ending.settle_down(flow)
+    _obeyed(tenant, command.command_id)
+
+
+def _obeyed(tenant: Tenant, command_id: str) -> None:
+    """Remember what must not be obeyed twice."""
+    tenant.commands[command_id] = True
     if len(tenant.commands) > MAX_COMMANDS:
         del tenant.commands[next(iter(tenant.commands))]
 
 
-def _raise_budget(tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> None:
+def _freeze_or_thaw(turn: Turn, tenant: Tenant, command: control_pb2.OperatorCommand) -> None:
+    """Hold back, or go on with, everything of a graph or of the tenant."""
+    control = ExecutionController(turn, tenant)
+    kind = command.WhichOneof("command")
+    if kind == "pause":
+        graph_id, reason = command.pause.graph_id, command.pause.reason[:500] or "frozen by an operator"
+        if graph_id not in tenant.frozen:
+            tenant.frozen[graph_id] = reason
+            type_ = control_pb2.CONTROL_TYPE_PAUSE_LIFETIME
+            control.tenant_event(type_, reason, graph_id, command.command_id)
+    elif kind == "resume":
+        graph_id = command.resume.graph_id
+        if tenant.frozen.pop(graph_id, None) is not None:
+            type_ = control_pb2.CONTROL_TYPE_RESUME_LIFETIME
+            control.tenant_event(type_, "resumed by an operator", graph_id, command.command_id)
+            thaw(turn, tenant)
+    else:
+        raise BadRecord("BAD_COMMAND", f"{kind} needs a lifetime")
+
+
+def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> None:
     order = envelope.command.raise_budget
     metric = "cost_nano_usd" if order.metric == "cost_usd" else order.metric
     policy = tenant.policies.get(order.policy)
@@ -276,17 +319,35 @@ def _raise_budget(tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> 
         if rule.scope == "tenant":
             raise BadRecord("BAD_COMMAND", f"rule {rule.name} caps the tenant: raise it without a lifetime")
         lifetime = _lifetime(tenant, envelope)
-        budgets = lifetime.budgets if lifetime is not None else {}
+        if lifetime is None:
+            return
+        lifetime.budgets[order.policy, order.rule, metric] = order.value
+        watch_age(Flow(turn, tenant, lifetime))
+        _go_on(turn, tenant, [lifetime], envelope.command)
     else:
         if rule.scope != "tenant":
             raise BadRecord("BAD_COMMAND", f"rule {rule.name} caps a {rule.scope}: name the lifetime")
-        budgets = tenant.budgets
-    budgets[order.policy, order.rule, metric] = order.value
+        tenant.budgets[order.policy, order.rule, metric] = order.value
+        _go_on(turn, tenant, list(tenant.lifetimes.values()), envelope.command)
+
+
+def _go_on(
+    turn: Turn, tenant: Tenant, lifetimes: Sequence[Lifetime], command: control_pb2.OperatorCommand
+) -> None:
+    """Resume what the rule with the raised cap had paused; one that is still too low pauses again."""
+    order = command.raise_budget
+    for lifetime in lifetimes:
+        caused = any((v.policy, v.rule) == (order.policy, order.rule) for v in lifetime.violations)
+        if lifetime.status == pb.LIFETIME_STATUS_PAUSED and caused:
+            flow = Flow(turn, tenant, lifetime)
+            ending.resume(flow, command.command_id)
+            ending.settle_down(flow)
 
 
 def _pause(flow: Flow, command: control_pb2.OperatorCommand) -> None:
     ttl = command.pause.ttl
-    flow.pause(
+    ending.pause(
+        flow,
         command.pause.reason[:500] or "paused by an operator",
         ttl.seconds * 1000 + ttl.nanos // 1_000_000,
         command_id=command.command_id,
@@ -297,12 +358,12 @@ def _resume(flow: Flow, command: control_pb2.OperatorCommand) -> None:
     answers = command.resume.pause_generation
     lifetime = flow.lifetime
     if lifetime.status == pb.LIFETIME_STATUS_PAUSED and answers in (0, lifetime.pause_generation):
-        flow.resume(command.command_id)
+        ending.resume(flow, command.command_id)
 
 
 def _abort(flow: Flow, command: control_pb2.OperatorCommand) -> None:
     reason = command.abort.reason[:500] or "aborted by an operator"
-    flow.end(pb.LIFETIME_STATUS_ABORTED, reason, command_id=command.command_id)
+    ending.end(flow, pb.LIFETIME_STATUS_ABORTED, reason, command_id=command.command_id)
 
 
 def _complete(flow: Flow, command: control_pb2.OperatorCommand) -> None:
@@ -319,12 +380,12 @@ def _complete(flow: Flow, command: control_pb2.OperatorCommand) -> None:
     except (ValueError, RecursionError):
         raise BadRecord("BAD_COMMAND", "the answer is not JSON") from None
     outcome = control_pb2.HumanOutcome.Name(order.outcome).removeprefix("HUMAN_OUTCOME_").lower()
-    execution = flow.failed(flight.work, order.execution_id, "", "", pb.EXECUTION_STATUS_COMPLETED)
+    execution = flow.unreported(flight.work, order.execution_id, pb.EXECUTION_STATUS_COMPLETED)
     execution.result.CopyFrom(
         task_pb2.TaskResult(success=True, json_result=f'{{"outcome":"{outcome}","answer":{answer}}}')
     )
-    close(flow, order.execution_id, flight)
-    flow.task_done(flight.work, execution)
+    close(flow.tenant, lifetime, order.execution_id, flow.turn.clock)
+    task_done(flow, flight.work, execution)
     if lifetime.is_live:
         flow.control.view(lifetime)
 

@@ -1,4 +1,4 @@
-"""Policies made ready to judge: caps become integer comparisons, conditions become compiled CEL. Pure.
+"""Judges what would be dispatched and what was settled, by all policies of a tenant at once. Pure.
 
 Two moments: *admission* asks before a dispatch, with what it would reserve; *settlement* asks after a
 result, about that result and the sums it changed.
@@ -6,65 +6,31 @@ result, about that result and the sums it changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_graphs.conditions import ConditionFailed
-from headgate_guardrails.fold.conditions import RuleCondition, compile_rule
 from headgate_guardrails.fold.ledger import Amount, Spend, Window
+from headgate_guardrails.fold.progressing import Step, stuck
+from headgate_guardrails.fold.rules import (
+    ALLOW,
+    EXECUTION,
+    LIFETIME,
+    TENANT,
+    THROTTLE,
+    Cap,
+    CompiledPolicy,
+    CompiledRule,
+    comparison,
+    violation,
+)
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
 
 if TYPE_CHECKING:
     from headgate_graphs.model import AgentGraph, Plan, Task
     from headgate_guardrails.fold.state import Lifetime, Tenant
-    from headgate_guardrails.policy import Policy
-
-ALLOW, REJECT, PAUSE, ABORT = range(4)
-"""Verdicts, weakest first."""
-ACTIONS = {"reject_execution": REJECT, "pause_lifetime": PAUSE, "abort_lifetime": ABORT}
-SCOPES = {
-    "execution": control_pb2.POLICY_SCOPE_EXECUTION,
-    "lifetime": control_pb2.POLICY_SCOPE_LIFETIME,
-    "tenant": control_pb2.POLICY_SCOPE_TENANT,
-}
-EXECUTION, LIFETIME, TENANT = 1, 2, 3
-"""The scopes as the wire numbers them."""
-
-
-class Cap(NamedTuple):
-    """One cap of one limit rule."""
-
-    rule: CompiledRule
-    metric: str
-    value: int
-
-
-class CompiledRule(NamedTuple):
-    """A rule as it is judged."""
-
-    policy: str
-    version: int
-    name: str
-    scope: int
-    verdict: int
-    action: str
-    shadow: bool
-    window_ms: int
-    pause_ttl_ms: int
-    """0 for a pause that waits for an operator."""
-    condition: RuleCondition | None
-
-
-class CompiledPolicy(NamedTuple):
-    """A policy as it is judged."""
-
-    policy: Policy
-    caps: tuple[Cap, ...]
-    at_settlement: tuple[CompiledRule, ...]
-    at_admission: tuple[CompiledRule, ...]
-    windowed: tuple[CompiledRule, ...]
-    """Rules whose windows must be told of every settlement."""
+    from headgate_guardrails.policy import NameList
 
 
 class Match(NamedTuple):
@@ -85,125 +51,191 @@ class Candidate(NamedTuple):
     """What it would reserve; nothing at settlement."""
     usage: pb.ResourceUsage | None
     """What it used; None at admission."""
-    success: bool
-    payload_bytes: int
-
-
-def compile_policy(policy: Policy) -> CompiledPolicy:
-    """Return the policy ready to judge."""
-    caps: list[Cap] = []
-    rules: list[CompiledRule] = []
-    for rule in policy.rules:
-        compiled = CompiledRule(
-            policy=policy.name,
-            version=policy.version,
-            name=rule.name,
-            scope=SCOPES[rule.scope],
-            verdict=ACTIONS[rule.action],
-            action=rule.action,
-            shadow=policy.mode == "shadow",
-            window_ms=rule.window_ms or 0,
-            pause_ttl_ms=rule.pause.ttl_ms or 0,
-            condition=compile_rule(rule.when) if rule.when is not None else None,
-        )
-        rules.append(compiled)
-        if rule.limit is not None:
-            caps += [Cap(compiled, metric, value) for metric, value in rule.limit.caps().items()]
-    return CompiledPolicy(
-        policy,
-        tuple(caps),
-        tuple(r for r in rules if r.condition and r.condition.at_settlement),
-        tuple(r for r in rules if r.condition and r.condition.at_admission),
-        tuple(r for r in rules if r.window_ms),
-    )
+    success: bool = True
+    payload_bytes: int = 0
+    fan_out: int = 0
 
 
 class PolicyEvaluator:
-    """Judges candidates of one tenant at one moment of log time."""
+    """All policies that hold for one tenant, ready to judge. Made anew when one is set.
 
-    __slots__ = ("clock_ms", "tenant")
+    Windows belong to the tenant's state: `windows_of` makes those that are missing.
+    """
 
-    def __init__(self, tenant: Tenant, clock_ms: int) -> None:
-        self.tenant = tenant
-        self.clock_ms = clock_ms
-
-    def settle(self, usage: pb.ResourceUsage) -> None:
-        """Tell every window of the tenant of one settled run."""
-        for compiled in self.tenant.policies.values():
-            for rule in compiled.windowed:
-                self._window(rule).settle(usage)
-
-    def judge(self, lifetime: Lifetime, candidate: Candidate) -> list[Match]:
-        """Return every broken rule, strongest first, then in the order of policies and rules."""
-        matches: list[Match] = []
-        settled = candidate.usage is not None
-        for compiled in self.tenant.policies.values():
-            for cap in compiled.caps:
-                match = self._over(cap, lifetime, candidate)
-                if match is not None:
-                    matches.append(match)
-            matches += [
-                Match(rule, _condition_violation(rule))
-                for rule in (compiled.at_settlement if settled else compiled.at_admission)
-                if self._broken(rule, lifetime, candidate)
-            ]
-        if len(matches) > 1:
-            matches.sort(key=lambda match: -match.rule.verdict)
-        return matches
-
-    def _over(self, cap: Cap, lifetime: Lifetime, candidate: Candidate) -> Match | None:
-        rule, metric, limit = cap
-        if rule.scope == EXECUTION:
-            committed, held, asked = _of_execution(metric, candidate)
-        else:
-            if rule.scope == LIFETIME:
-                spend = held_in = lifetime.spend
-                raised = lifetime.budgets
-            else:
-                held_in = self.tenant.spend
-                spend = self._window(rule) if rule.window_ms else held_in
-                raised = self.tenant.budgets
-            if raised:
-                limit = raised.get((rule.policy, rule.name, metric), limit)
-            committed, held, asked = _of_scope(metric, spend, held_in, candidate)
-        measured = committed + held + asked
-        if measured <= limit:
-            return None
-        return Match(
-            rule,
-            control_pb2.GuardrailViolation(
-                policy=rule.policy,
-                version=rule.version,
-                rule=rule.name,
-                scope=rule.scope,  # type: ignore[arg-type]
-                metric=metric,
-                measured=measured,
-                limit=limit,
-                committed=committed,
-                held=held,
-                requested=asked,
-                action=rule.action,
-            ),
+    def __init__(self, policies: Sequence[CompiledPolicy]) -> None:
+        self.policies = tuple(policies)
+        rules = [rule for compiled in policies for rule in compiled.rules]
+        self.caps = tuple(cap for compiled in policies for cap in compiled.caps)
+        as_caps = {cap.rule for cap in self.caps}
+        self.windowed = tuple(rule for rule in rules if rule.window_ms)
+        places = {rule.key: place for place, rule in enumerate(self.windowed)}
+        settled = [cap for cap in self.caps if cap.rule.verdict != THROTTLE]
+        self._over_at_admission = comparison(self.caps, places, admission=True)
+        self._over_at_settlement = comparison(settled, places, admission=False)
+        self._static = tuple(r for r in rules if r.allow or r.deny or (r.condition and r.condition.is_static))
+        dynamic = [r for r in rules if r.condition and not r.condition.is_static and r not in as_caps]
+        self._asked_at_admission = tuple(r for r in dynamic if r.condition and r.condition.at_admission)
+        self._asked_at_settlement = tuple(
+            r for r in dynamic if r.condition and r.condition.at_settlement and r.verdict != THROTTLE
         )
+        self._models = tuple(r for r in rules if (names := r.allow or r.deny) and names.models is not None)
+        self._progress = tuple(r for r in rules if r.no_progress)
+        self.trail_length = max(
+            (
+                max(2 * r.no_progress.repeats * 8, r.no_progress.failures or 0)
+                for r in self._progress
+                if r.no_progress
+            ),
+            default=0,
+        )
+        """Steps a lifetime has to remember for rules about progress, 0 for none."""
+        self.wall_times = tuple(sorted({c.value for c in self.caps if c.metric == "wall_time_ms"}))
+        """Ages in ms at which a rule about wall time is asked although nothing happens."""
+        self._static_matches: dict[tuple[str, str, str], tuple[Match, ...]] = {}
 
-    def _broken(self, rule: CompiledRule, lifetime: Lifetime, candidate: Candidate) -> bool:
-        condition = rule.condition
-        if condition is None:
-            return False
-        spend = self.tenant.spend if rule.scope == TENANT else lifetime.spend
-        facts = {name: _FACTS[name](self.tenant, lifetime, candidate, spend) for name in condition.needs}
-        try:
-            return condition.condition.holds(facts)
-        except ConditionFailed:
-            # What cannot be evaluated is treated as broken: a gate that errs stays shut.
-            return True
+    def windows_of(self, tenant: Tenant) -> list[Window]:
+        """Return the tenant's windows in the order of `windowed`; others than these are dropped."""
+        known = tenant.windows
+        tenant.windows = {
+            rule.key: known.get(rule.key) or Window(rule.window_ms, rule.sliding) for rule in self.windowed
+        }
+        for rule in self.windowed:
+            window = tenant.windows[rule.key]
+            if (window.length_ms, window.sliding) != (rule.window_ms, rule.sliding):
+                tenant.windows[rule.key] = Window(rule.window_ms, rule.sliding)
+        return list(tenant.windows.values())
 
-    def _window(self, rule: CompiledRule) -> Spend:
-        key = (rule.policy, rule.name)
-        window = self.tenant.windows.get(key)
-        if window is None:
-            window = self.tenant.windows[key] = Window()
-        return window.at(self.clock_ms, rule.window_ms)
+    # -- admission ---------------------------------------------------------------------------------
+
+    def at_admission(self, tenant: Tenant, lifetime: Lifetime, clock: int, it: Candidate) -> list[Match]:
+        """Return every rule that the dispatch would break, strongest first."""
+        tokens, cost = it.requested
+        matches: list[Match] = []
+        owner: Lifetime | None = lifetime
+        while owner is not None:
+            if (
+                tenant.budgets
+                or owner.budgets
+                or self._over_at_admission(
+                    owner.spend,
+                    tenant.spend,
+                    tenant.window_list,
+                    clock,
+                    tokens,
+                    cost,
+                    0,
+                    it.iteration if owner is lifetime else 0,
+                    clock - owner.started_at,
+                    owner.depth,
+                    0,
+                    0,
+                )
+            ):
+                matches += self._caps_over(tenant, owner, clock, it, owner is lifetime)
+            owner = owner.parent
+        static = self._static_of(tenant, it)
+        if static:
+            matches += static
+        for rule in self._asked_at_admission:
+            if _broken(rule, tenant, lifetime, it):
+                matches.append(_condition_match(rule))
+        return _ranked(matches)
+
+    def _static_of(self, tenant: Tenant, it: Candidate) -> tuple[Match, ...]:
+        if not self._static:
+            return ()
+        metadata = it.graph.metadata
+        key = (metadata.id, metadata.version, it.node.id)
+        found = self._static_matches.get(key)
+        if found is None:
+            found = self._static_matches[key] = tuple(
+                Match(rule, violation(rule, why))
+                for rule in self._static
+                if (why := _static(rule, tenant, it))
+            )
+        return found
+
+    # -- settlement --------------------------------------------------------------------------------
+
+    def settle(self, tenant: Tenant, clock: int, usage: pb.ResourceUsage, payload_bytes: int) -> None:
+        """Tell every window of one settled run."""
+        for window in tenant.window_list:
+            window.settle(clock, usage, payload_bytes)
+
+    def at_settlement(
+        self, tenant: Tenant, lifetime: Lifetime, clock: int, it: Candidate, step: Step | None
+    ) -> list[Match]:
+        """Return every rule that a settled execution breaks, strongest first."""
+        usage = it.usage
+        if usage is None:
+            return []
+        matches: list[Match] = []
+        owner: Lifetime | None = lifetime
+        while owner is not None:
+            if (
+                tenant.budgets
+                or owner.budgets
+                or self._over_at_settlement(
+                    owner.spend,
+                    tenant.spend,
+                    tenant.window_list,
+                    clock,
+                    usage.tokens_used,
+                    usage.cost_nano_usd,
+                    usage.latency_ms,
+                    it.iteration if owner is lifetime else 0,
+                    clock - owner.started_at,
+                    owner.depth,
+                    it.fan_out,
+                    it.payload_bytes,
+                )
+            ):
+                matches += self._caps_over(tenant, owner, clock, it, owner is lifetime)
+            owner = owner.parent
+        for rule in self._asked_at_settlement:
+            if _broken(rule, tenant, lifetime, it):
+                matches.append(_condition_match(rule))
+        if usage.model:
+            matches += [
+                Match(rule, violation(rule, f"model {usage.model[:128]}"))
+                for rule in self._models
+                if _refuses(rule, "models", usage.model)
+            ]
+        if step is not None:
+            for rule in self._progress:
+                why = stuck(lifetime.trail, rule.no_progress) if rule.no_progress else ""
+                if why:
+                    matches.append(Match(rule, violation(rule, why)))
+        return _ranked(matches)
+
+    def at_age(self, lifetime: Lifetime, clock: int) -> list[Match]:
+        """Return the rules about wall time that a lifetime breaks by its age alone."""
+        matches = []
+        for cap in self.caps:
+            if cap.metric == "wall_time_ms":
+                limit = lifetime.budgets.get((cap.rule.policy, cap.rule.name, cap.metric), cap.value)
+                age = clock - lifetime.started_at
+                if age > limit:
+                    matches.append(_cap_match(cap, limit, age, 0, 0))
+        return _ranked(matches)
+
+    # -- one by one --------------------------------------------------------------------------------
+
+    def _caps_over(
+        self, tenant: Tenant, owner: Lifetime, clock: int, it: Candidate, own: bool
+    ) -> Iterable[Match]:
+        """Look at each cap; `own` is False for an ancestor, of which only the lifetime's sums are asked."""
+        for cap in self.caps:
+            rule = cap.rule
+            if not own and (rule.scope != LIFETIME or cap.metric in ("iterations", "depth")):
+                continue
+            if it.usage is not None and rule.verdict == THROTTLE:
+                continue
+            raised = tenant.budgets if rule.scope == TENANT else owner.budgets
+            limit = raised.get((rule.policy, rule.name, cap.metric), cap.value)
+            committed, held, asked = _measure(cap, tenant, owner, clock, it)
+            if committed + held + asked > limit:
+                yield _cap_match(cap, limit, committed, held, asked)
 
 
 def verdict_of(matches: Iterable[Match]) -> int:
@@ -211,72 +243,164 @@ def verdict_of(matches: Iterable[Match]) -> int:
     return max((match.rule.verdict for match in matches if not match.rule.shadow), default=ALLOW)
 
 
-def _of_execution(metric: str, candidate: Candidate) -> tuple[int, int, int]:
-    usage = candidate.usage
-    if usage is None:
-        hold = candidate.requested
-        return 0, 0, hold.tokens if metric == "tokens_used" else hold.cost if metric == "cost_nano_usd" else 0
-    return getattr(usage, metric), 0, 0
+def _ranked(matches: list[Match]) -> list[Match]:
+    if len(matches) > 1:
+        matches.sort(key=lambda match: -match.rule.verdict)
+    return matches
 
 
-def _of_scope(metric: str, spend: Spend, held: Spend, candidate: Candidate) -> tuple[int, int, int]:
-    """Return (committed, held, requested) of one metric; what is asked for is nothing once it is settled."""
-    admission = candidate.usage is None
-    if metric == "tokens_used":
-        return spend.tokens, held.held_tokens, candidate.requested.tokens
-    if metric == "cost_nano_usd":
-        return spend.cost, held.held_cost, candidate.requested.cost
-    if metric == "latency_ms":
-        return spend.latency_ms, 0, 0
-    if metric == "executions":
-        return spend.executions, held.open_holds, 1 if admission else 0
-    return candidate.iteration - 1, 0, 1
-
-
-def _condition_violation(rule: CompiledRule) -> control_pb2.GuardrailViolation:
-    return control_pb2.GuardrailViolation(
-        policy=rule.policy,
-        version=rule.version,
-        rule=rule.name,
-        scope=rule.scope,  # type: ignore[arg-type]
-        expression=rule.condition.text if rule.condition else "",
-        action=rule.action,
+def _cap_match(cap: Cap, limit: int, committed: int, held: int, asked: int) -> Match:
+    rule = cap.rule
+    text = rule.condition.text if rule.condition else ""
+    return Match(
+        rule,
+        violation(
+            rule,
+            text,
+            metric=cap.metric,
+            measured=committed + held + asked,
+            limit=limit,
+            committed=committed,
+            held=held,
+            requested=asked,
+        ),
     )
+
+
+def _measure(cap: Cap, tenant: Tenant, owner: Lifetime, clock: int, it: Candidate) -> tuple[int, int, int]:
+    """Return (committed, held, requested); at settlement nothing is requested any more."""
+    rule, metric = cap.rule, cap.metric
+    if metric == "wall_time_ms":
+        return clock - owner.started_at, 0, 0
+    if metric == "depth":
+        return owner.depth, 0, 0
+    if metric == "iterations":
+        return it.iteration - 1, 0, 1
+    if rule.scope == EXECUTION:
+        return _of_execution(metric, it)
+    held_in = owner.spend if rule.scope == LIFETIME else tenant.spend
+    spend = tenant.windows[rule.key].at(clock) if rule.window_ms else held_in
+    if cap.settled_only:
+        return getattr(spend, _SPEND[metric]), 0, 0
+    return _of_scope(metric, spend, held_in, it)
+
+
+_SPEND = {
+    "tokens_used": "tokens",
+    "cost_nano_usd": "cost",
+    "latency_ms": "latency_ms",
+    "payload_bytes": "payload_bytes",
+    "executions": "executions",
+}
+
+
+def _of_execution(metric: str, it: Candidate) -> tuple[int, int, int]:
+    if it.usage is None:
+        asked = {"tokens_used": it.requested.tokens, "cost_nano_usd": it.requested.cost}
+        return 0, 0, asked.get(metric, 0)
+    if metric == "fan_out":
+        return it.fan_out, 0, 0
+    if metric == "payload_bytes":
+        return it.payload_bytes, 0, 0
+    return getattr(it.usage, metric), 0, 0
+
+
+def _of_scope(metric: str, spend: Spend, held: Spend, it: Candidate) -> tuple[int, int, int]:
+    committed = getattr(spend, _SPEND[metric])
+    if metric == "tokens_used":
+        return committed, held.held_tokens, it.requested.tokens
+    if metric == "cost_nano_usd":
+        return committed, held.held_cost, it.requested.cost
+    if metric == "executions":
+        return committed, held.open_holds, 1 if it.usage is None else 0
+    return committed, 0, 0
+
+
+def _condition_match(rule: CompiledRule) -> Match:
+    return Match(rule, violation(rule, rule.condition.text if rule.condition else ""))
+
+
+def _broken(rule: CompiledRule, tenant: Tenant, lifetime: Lifetime, it: Candidate) -> bool:
+    condition = rule.condition
+    if condition is None:
+        return False
+    spend = tenant.spend if rule.scope == TENANT else lifetime.spend
+    facts = {name: _FACTS[name](tenant, lifetime, it, spend) for name in condition.needs}
+    try:
+        return condition.condition.holds(facts)
+    except ConditionFailed:
+        # What cannot be evaluated is treated as broken: a gate that errs stays shut.
+        return True
+
+
+def _static(rule: CompiledRule, tenant: Tenant, it: Candidate) -> str:
+    """Return why a node breaks a rule in every visit, "" when it does not."""
+    node = it.node
+    if rule.condition is not None:
+        facts = {name: _STATIC_FACTS[name](tenant, it) for name in rule.condition.needs}
+        try:
+            return rule.condition.text if rule.condition.condition.holds(facts) else ""
+        except ConditionFailed:
+            return rule.condition.text
+    if node.kind.value == "task" and _refuses(rule, "task_types", node.type):
+        return f"task type {node.type}"
+    if _refuses(rule, "queues", node.config.queue or ""):
+        return f"queue {node.config.queue or 'default'}"
+    model = node.config.params.get("model")
+    if isinstance(model, str) and _refuses(rule, "models", model):
+        return f"model {model[:128]}"
+    return ""
+
+
+def _refuses(rule: CompiledRule, kind: str, name: str) -> bool:
+    """Whether the rule's list of this kind keeps the name out."""
+    lists: tuple[tuple[NameList | None, bool], ...] = ((rule.allow, False), (rule.deny, True))
+    for names, refused_when_listed in lists:
+        listed = getattr(names, kind) if names is not None else None
+        if listed is not None and (name in listed) is refused_when_listed:
+            return True
+    return False
 
 
 Fact = Callable[["Tenant", "Lifetime", Candidate, Spend], Any]
 
 
-def _used(name: str) -> Fact:
-    return lambda _t, _l, c, _s: getattr(c.usage, name) if c.usage is not None else 0
+def _used(name: str, otherwise: Any = 0) -> Fact:
+    return lambda _t, _l, c, _s: getattr(c.usage, name) if c.usage is not None else otherwise
 
 
-def _average(name: str) -> Fact:
-    return lambda _t, _l, _c, s: float(getattr(s, name)) / s.executions if s.executions else 0.0
+def _average(name: str, unit: float = 1.0) -> Fact:
+    return lambda _t, _l, _c, s: float(getattr(s, name)) / s.executions / unit if s.executions else 0.0
 
 
-_USD = 1_000_000_000
+_USD = 1_000_000_000.0
+_STATIC_FACTS: Mapping[str, Callable[[Tenant, Candidate], Any]] = {
+    "node": lambda _t, c: {
+        "id": c.node.id,
+        "type": c.node.type,
+        "kind": c.node.kind.value,
+        "queue": c.node.config.queue or "",
+    },
+    "graph": lambda _t, c: {
+        "id": c.graph.metadata.id,
+        "version": c.graph.metadata.version,
+        "tags": list(c.graph.metadata.tags),
+    },
+    "tenant_id": lambda t, _c: t.tenant_id,
+}
 _FACTS: Mapping[str, Fact] = {
     "tokens_used": _used("tokens_used"),
     "cost_usd": lambda _t, _l, c, _s: c.usage.cost_nano_usd / _USD if c.usage is not None else 0.0,
     "latency_ms": _used("latency_ms"),
     "input_tokens": _used("input_tokens"),
     "output_tokens": _used("output_tokens"),
+    "model": _used("model", ""),
     "payload_bytes": lambda _t, _l, c, _s: c.payload_bytes,
     "success": lambda _t, _l, c, _s: c.success,
     "iteration": lambda _t, _l, c, _s: c.iteration,
     "attempt": lambda _t, _l, c, _s: c.attempt,
-    "node": lambda _t, _l, c, _s: {
-        "id": c.node.id,
-        "type": c.node.type,
-        "kind": c.node.kind.value,
-        "queue": c.node.config.queue or "",
-    },
-    "graph": lambda _t, _l, c, _s: {
-        "id": c.graph.metadata.id,
-        "version": c.graph.metadata.version,
-        "tags": list(c.graph.metadata.tags),
-    },
+    "node": lambda t, _l, c, _s: _STATIC_FACTS["node"](t, c),
+    "graph": lambda t, _l, c, _s: _STATIC_FACTS["graph"](t, c),
     "lifetime_id": lambda _t, lt, _c, _s: lt.lifetime_id,
     "tenant_id": lambda t, _l, _c, _s: t.tenant_id,
     "count__": lambda _t, _l, _c, s: s.executions,
@@ -287,6 +411,6 @@ _FACTS: Mapping[str, Fact] = {
     "max_cost_usd_": lambda _t, _l, _c, s: s.max_cost / _USD,
     "max_latency_ms_": lambda _t, _l, _c, s: s.max_latency_ms,
     "avg_tokens_used_": _average("tokens"),
-    "avg_cost_usd_": lambda t, lt, c, s: _average("cost")(t, lt, c, s) / _USD,
+    "avg_cost_usd_": _average("cost", _USD),
     "avg_latency_ms_": _average("latency_ms"),
 }

@@ -43,6 +43,7 @@ class Spend:
         "max_tokens",
         "open_holds",
         "output_tokens",
+        "payload_bytes",
         "tokens",
     )
 
@@ -60,6 +61,7 @@ class Spend:
         "held_tokens",
         "held_cost",
         "open_holds",
+        "payload_bytes",
     )
     """In the order of `state.proto`."""
 
@@ -77,14 +79,16 @@ class Spend:
         self.held_tokens = 0
         self.held_cost = 0
         self.open_holds = 0
+        self.payload_bytes = 0
 
-    def settle(self, usage: pb.ResourceUsage) -> None:
-        """Add one run's usage."""
+    def settle(self, usage: pb.ResourceUsage, payload_bytes: int = 0) -> None:
+        """Add one run's usage and the size of its result."""
         tokens, cost, latency = usage.tokens_used, usage.cost_nano_usd, usage.latency_ms
         self.executions += 1
         self.tokens = min(self.tokens + tokens, MAX_AMOUNT)
         self.cost = min(self.cost + cost, MAX_AMOUNT)
         self.latency_ms = min(self.latency_ms + latency, MAX_AMOUNT)
+        self.payload_bytes += payload_bytes
         if usage.input_tokens or usage.output_tokens or usage.cached_tokens:
             self.input_tokens = min(self.input_tokens + usage.input_tokens, MAX_AMOUNT)
             self.output_tokens = min(self.output_tokens + usage.output_tokens, MAX_AMOUNT)
@@ -95,6 +99,11 @@ class Spend:
             self.max_cost = cost
         if latency > self.max_latency_ms:
             self.max_latency_ms = latency
+
+    def add(self, other: Spend) -> None:
+        """Add the settled sums of a part."""
+        for name in ("executions", "tokens", "cost", "latency_ms", "payload_bytes"):
+            setattr(self, name, min(getattr(self, name) + getattr(other, name), MAX_AMOUNT))
 
     def hold(self, amount: Amount) -> None:
         """Reserve."""
@@ -121,21 +130,53 @@ class Spend:
 
 
 class Window:
-    """A tenant's spend in one tumbling window of one rule."""
+    """A tenant's spend in the window of one rule: the tumbling one of now, or a sliding one's last parts."""
 
-    __slots__ = ("index", "spend")
+    __slots__ = ("buckets", "index", "length_ms", "sliding", "spend")
 
-    def __init__(self) -> None:
+    PARTS = 60
+    """Parts of a sliding window: it forgets in steps of a sixtieth of its length."""
+
+    def __init__(self, length_ms: int, sliding: bool) -> None:
+        self.length_ms = length_ms
+        self.sliding = sliding
         self.index = -1
         self.spend = Spend()
+        """What counts at the moment."""
+        self.buckets: dict[int, Spend] = {}
+        """For a sliding window, the spend of each part, oldest first."""
 
-    def at(self, clock_ms: int, window_ms: int) -> Spend:
-        """Return the spend of the window that holds `clock_ms`; an older window is dropped."""
-        index = clock_ms // window_ms
+    @property
+    def part_ms(self) -> int:
+        """Length of one part: the window itself when it is tumbling."""
+        return max(1, self.length_ms // self.PARTS) if self.sliding else self.length_ms
+
+    def at(self, clock_ms: int) -> Spend:
+        """Return what counts at `clock_ms`; what is too old is dropped."""
+        index = clock_ms // self.part_ms
         if index > self.index:
             self.index = index
-            self.spend = Spend()
+            if not self.sliding:
+                self.spend = Spend()
+            elif any(old <= index - self.PARTS for old in self.buckets):
+                self.buckets = {k: v for k, v in self.buckets.items() if k > index - self.PARTS}
+                self.spend = Spend()
+                for part in self.buckets.values():
+                    self.spend.add(part)
         return self.spend
+
+    def settle(self, clock_ms: int, usage: pb.ResourceUsage, payload_bytes: int) -> None:
+        """Add one run's usage."""
+        self.at(clock_ms).settle(usage, payload_bytes)
+        if self.sliding:
+            part = self.buckets.get(self.index)
+            if part is None:
+                part = self.buckets[self.index] = Spend()
+            part.settle(usage, payload_bytes)
+
+    def room_at(self, clock_ms: int) -> int:
+        """Return the log time at which something is forgotten next."""
+        return (clock_ms // self.part_ms + 1) * self.part_ms
 
 
 def is_believable(usage: pb.ResourceUsage) -> bool:

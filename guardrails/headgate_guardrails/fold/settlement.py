@@ -12,17 +12,14 @@ from collections.abc import Sequence
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import execution_id
 from headgate_graphs.model import Plan
-from headgate_guardrails.fold.evaluator import ABORT, PAUSE, REJECT, Candidate, Match, verdict_of
-from headgate_guardrails.fold.flow import (
-    LEASE_MS,
-    MAX_LOST,
-    ORPHAN_GRACE_MS,
-    Flow,
-    hold_of,
-    orphan,
-    timeout_of,
-)
+from headgate_guardrails.fold import ending, routing
+from headgate_guardrails.fold.admission import LEASE_MS, admit, reject
+from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
+from headgate_guardrails.fold.flow import HUMAN, Flow, hold_of, timeout_of
+from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close, pay, release, reserve
 from headgate_guardrails.fold.ledger import NOTHING, Amount, charged, is_believable
+from headgate_guardrails.fold.progressing import Step, fingerprint
+from headgate_guardrails.fold.rules import ABORT, PAUSE, REJECT
 from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Run, Tenant, Work
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
@@ -32,6 +29,8 @@ Execution = task_pb2.TaskExecution | plan_pb2.PlanExecution
 
 MAX_BACKOFF_DOUBLINGS = 20
 """2**20 times the first wait is above every cap; doubling stops there so that no number grows for ever."""
+MAX_LOST = 5
+"""Attempts of one visit that may be lost with their workers."""
 
 
 def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Execution, record: bytes) -> None:
@@ -50,19 +49,20 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Executi
     doubtful = usage is not None and not is_believable(usage)
     hold = _close_hold(tenant, lifetime, flight, headers.execution_id, run_id)
     lifetime.settled[run_id] = checksum
-    cost = charged(None if doubtful else usage, hold or NOTHING)
-    _pay(turn, tenant, lifetime, headers.node_id, cost)
+    cost = charged(None if doubtful else usage, hold or hold_of(lifetime.graphs.nodes[headers.node_id]))
+    pay(tenant, lifetime, headers.node_id, cost, turn.clock, size_of(execution))
     flow = Flow(turn, tenant, lifetime)
     if not lifetime.is_live:
+        lifetime.stopped_at = turn.clock
         if hold is not None and lifetime.spend.open_holds == 0:
             flow.control.view(lifetime)
         return
     if flight is not None:
         _accept(flow, flight, execution, cost, doubtful)
     else:
-        matches = _judge(flow, headers.node_id, headers.iteration, headers.attempt, cost, execution)
+        matches = _judge(flow, headers, cost, execution, None)
         _obey(flow, matches, headers.execution_id, headers.node_id)
-    flow.end_if_dry()
+    ending.settle_down(flow)
 
 
 def _refuse_forged(tenant: Tenant, lifetime: Lifetime, execution: Execution, flight: InFlight | None) -> None:
@@ -97,164 +97,156 @@ def _close_hold(
         elif flight.hold is not None:
             hold, flight.hold = flight.hold, None
     if hold is None:
-        left = lifetime.orphans.pop(run_id, None)
-        if left is None and done_id in lifetime.orphans:
-            left = lifetime.orphans.pop(done_id)
+        left = lifetime.orphans.pop(run_id, None) or lifetime.orphans.pop(done_id, None)
         hold = left.hold if left is not None else None
     if hold is not None:
         release(tenant, lifetime, hold)
     return hold
 
 
-def release(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
-    """Close one hold in every scope."""
-    tenant.spend.release(hold)
-    lifetime.spend.release(hold)
-
-
-def _pay(turn: Turn, tenant: Tenant, lifetime: Lifetime, node_id: str, usage: pb.ResourceUsage) -> None:
-    """Add what a run used to every scope."""
-    tenant.spend.settle(usage)
-    lifetime.spend.settle(usage)
-    lifetime.node(node_id).spend.settle(usage)
-    if tenant.policies:
-        turn.evaluator(tenant).settle(usage)
+def size_of(execution: Execution) -> int:
+    """Return the size of a result's value in bytes, wherever it is kept."""
+    result = execution.result
+    if result.WhichOneof("value") == "blob_reference":
+        return max(0, min(result.blob_reference.size_bytes, 2**53))
+    return len(result.json_result)
 
 
 def _accept(
     flow: Flow, flight: InFlight, execution: Execution, cost: pb.ResourceUsage, doubtful: bool
 ) -> None:
-    lifetime, work = flow.lifetime, flight.work
-    headers = execution.headers
-    close(flow, headers.execution_id, flight)
-    if doubtful:
-        flow.pause(
-            f"USAGE_RANGE: task {work.node_id} reported a usage that cannot be; its hold was charged", 0
-        )
-    matches = _judge(flow, work.node_id, work.iteration, work.attempt, cost, execution)
-    verdict = _obey(flow, matches, headers.execution_id, work.node_id)
-    if not lifetime.is_live:
-        return
-    if verdict == REJECT:
-        flow.reject(work, headers.execution_id, [m for m in matches if not m.rule.shadow])
-    elif headers.status == pb.EXECUTION_STATUS_ABORTED:
-        retry_lost(flow, work, headers.execution_id, "its worker gave it up")
-    elif not execution.result.success:
-        _failed(flow, work, execution)
-    elif isinstance(execution, plan_pb2.PlanExecution):
-        fault = flow.plan_done(work, execution)
-        if fault:
-            error = pb.ExecutionError(code=fault.split(":", 1)[0], message=fault, retryable=True)
-            retry_failed(flow, work, headers.execution_id, error)
-    else:
-        flow.task_done(work, execution)
-
-
-def close(flow: Flow, done_id: str, flight: InFlight) -> None:
-    """Stop waiting for an execution; other runs of it are orphaned, a hold that no run took is released."""
-    lifetime = flow.lifetime
-    del lifetime.inflight[done_id]
+    lifetime, work, headers = flow.lifetime, flight.work, execution.headers
+    done_id = headers.execution_id
+    close(flow.tenant, lifetime, done_id, flow.turn.clock)
     if flight.runs:
-        if flight.hold is not None:
-            release(flow.tenant, lifetime, flight.hold)
-            flight.hold = None
-        orphan(lifetime, done_id, flight, flow.turn.clock)
-        flow.turn.arm(flow.tenant, lifetime, flow.turn.clock + ORPHAN_GRACE_MS)
-    elif flight.hold is not None:
-        release(flow.tenant, lifetime, flight.hold)
-        flight.hold = None
+        flow.arm(flow.turn.clock + ORPHAN_GRACE_MS)
+    if doubtful:
+        reason = f"USAGE_RANGE: node {work.node_id} reported a usage that cannot be; its hold was charged"
+        ending.pause(flow, reason, 0)
+    verdict = 0
+    if flow.tenant.evaluator is not None:
+        matches = _judge(flow, headers, cost, execution, _step(flow, work, execution))
+        verdict = _obey(flow, matches, done_id, work.node_id)
+        if not lifetime.is_live:
+            return
+        if verdict == REJECT:
+            reject(flow, work, done_id, [m for m in matches if not m.rule.shadow])
+            return
+    if headers.status == pb.EXECUTION_STATUS_ABORTED:
+        retry_lost(flow, work, done_id, "its worker gave it up")
+    elif not execution.result.success:
+        error = execution.result.error
+        if not _retry(flow, work, done_id, error):
+            if isinstance(execution, plan_pb2.PlanExecution):
+                routing.fail(flow, work, done_id, error.code or "FAILED", error.message)
+            else:
+                routing.task_done(flow, work, execution)
+    elif isinstance(execution, plan_pb2.PlanExecution):
+        fault = routing.plan_done(flow, work, execution)
+        if fault:
+            code = fault.split(":", 1)[0]
+            retry_failed(flow, work, done_id, pb.ExecutionError(code=code, message=fault, retryable=True))
+    else:
+        routing.task_done(flow, work, execution)
+
+
+def _step(flow: Flow, work: Work, execution: Execution) -> Step | None:
+    """Add what this execution looked like to the lifetime's trail, when a rule about progress is in force."""
+    evaluator = flow.tenant.evaluator
+    if evaluator is None or not evaluator.trail_length:
+        return None
+    given = [work.input_data.SerializeToString(deterministic=True)] if work.input_data is not None else []
+    given += [one.result.SerializeToString(deterministic=True) for one in work.upstreams]
+    made = execution.result.SerializeToString(deterministic=True)
+    step = Step(work.node_id, fingerprint(given), fingerprint([made]), execution.result.success)
+    trail = flow.lifetime.trail
+    trail.append(step)
+    del trail[: -evaluator.trail_length]
+    return step
 
 
 def _judge(
-    flow: Flow, node_id: str, iteration: int, attempt: int, cost: pb.ResourceUsage, execution: Execution
+    flow: Flow, headers: pb.ExecutionHeaders, cost: pb.ResourceUsage, execution: Execution, step: Step | None
 ) -> list[Match]:
-    if not flow.tenant.policies:
+    evaluator = flow.tenant.evaluator
+    if evaluator is None:
         return []
     graphs = flow.lifetime.graphs
     result = execution.result
-    in_store = result.WhichOneof("value") == "blob_reference"
-    size = result.blob_reference.size_bytes if in_store else len(result.json_result)
-    node = graphs.nodes[node_id]
-    candidate = Candidate(graphs.graph, node, iteration, attempt, NOTHING, cost, result.success, size)
-    return flow.turn.evaluator(flow.tenant).judge(flow.lifetime, candidate)
+    candidate = Candidate(
+        graphs.graph,
+        graphs.nodes[headers.node_id],
+        headers.iteration,
+        headers.attempt,
+        NOTHING,
+        cost,
+        result.success,
+        size_of(execution),
+        len(result.next_task_ids) if isinstance(result, plan_pb2.PlanResult) else 0,
+    )
+    return evaluator.at_settlement(flow.tenant, flow.lifetime, flow.turn.clock, candidate, step)
 
 
 def _obey(flow: Flow, matches: Sequence[Match], cause_id: str, node_id: str) -> int:
     """Pause or abort as the rules ask; return the verdict."""
     if not matches:
         return 0
-    flow.control.shadows(flow.lifetime, matches, cause_id, node_id)
+    flow.control.mention(flow.lifetime, matches, cause_id, node_id)
     verdict = verdict_of(matches)
     obeyed = [m for m in matches if not m.rule.shadow]
     if verdict == ABORT:
-        flow.abort_for(obeyed, cause_id, node_id)
+        ending.abort_for(flow, obeyed, cause_id, node_id)
     elif verdict == PAUSE:
-        flow.pause_for(obeyed, cause_id, node_id)
+        ending.pause_for(flow, obeyed, cause_id, node_id)
     return verdict
 
 
-def _failed(flow: Flow, work: Work, execution: Execution) -> None:
-    headers, error = execution.headers, execution.result.error
-    if retry_failed(flow, work, headers.execution_id, error, final=False):
-        return
-    if isinstance(execution, plan_pb2.PlanExecution):
-        flow.end(pb.LIFETIME_STATUS_FAILED, f"plan {work.node_id}: {error.code}: {error.message}")
-    else:
-        flow.task_done(work, execution)
+# -- trying again ----------------------------------------------------------------------------------
 
 
-def retry_failed(
-    flow: Flow, work: Work, failed_id: str, error: pb.ExecutionError, *, final: bool = True
-) -> bool:
-    """Schedule the next attempt and return True; when none is left, deliver the failure if `final`."""
+def _retry(flow: Flow, work: Work, failed_id: str, error: pb.ExecutionError) -> bool:
+    """Schedule the next attempt if one is left; return whether there is one."""
     config = flow.lifetime.graphs.nodes[work.node_id].config
     tries = work.attempt - work.lost
-    if error.retryable and tries <= config.max_retries:
-        wait = min(config.backoff_ms << min(tries - 1, MAX_BACKOFF_DOUBLINGS), config.max_backoff_ms)
-        # Jitter of up to a quarter, taken from the execution id: the same in every fold of the log.
-        wait += wait * (int(failed_id[:4], 16) & 0xFF) // 1024
-        _delay(flow, work, failed_id, wait, work.lost)
-        return True
-    if final:
-        deliver_failure(flow, work, failed_id, error.code, error.message)
-    return False
+    if not error.retryable or tries > config.max_retries:
+        return False
+    wait = min(config.backoff_ms << min(tries - 1, MAX_BACKOFF_DOUBLINGS), config.max_backoff_ms)
+    # Jitter of up to a quarter, taken from the execution id: the same in every fold of the log.
+    wait += wait * (int(failed_id[:4], 16) & 0xFF) // 1024
+    _again(flow, work, failed_id, wait, work.lost)
+    return True
+
+
+def retry_failed(flow: Flow, work: Work, failed_id: str, error: pb.ExecutionError) -> None:
+    """Schedule the next attempt, or deliver the failure when none is left."""
+    if not _retry(flow, work, failed_id, error):
+        routing.fail(flow, work, failed_id, error.code, error.message)
 
 
 def retry_lost(flow: Flow, work: Work, lost_id: str, why: str) -> None:
     """Dispatch anew what was lost with its worker; that is no try of the handler's."""
-    if work.lost >= MAX_LOST:
-        deliver_failure(flow, work, lost_id, "LOST", f"given up after {work.lost + 1} lost attempts: {why}")
+    if work.lost >= MAX_LOST and not flow.lifetime.is_paused:
+        message = f"given up after {work.lost + 1} lost attempts: {why}"
+        routing.fail(flow, work, lost_id, "LOST", message)
     else:
-        _delay(flow, work, lost_id, 0, work.lost + 1)
+        _again(flow, work, lost_id, 0, work.lost + 1)
 
 
-def deliver_failure(flow: Flow, work: Work, failed_id: str, code: str, message: str) -> None:
-    """Deliver a failure that no worker reported: a task's to the next plan, a plan's to the lifetime."""
-    if isinstance(flow.lifetime.graphs.nodes[work.node_id], Plan):
-        flow.end(pb.LIFETIME_STATUS_FAILED, f"plan {work.node_id}: {code}: {message}")
-    else:
-        flow.task_done(work, flow.failed(work, failed_id, code, message))
-
-
-def _delay(flow: Flow, work: Work, previous_id: str, wait_ms: int, lost: int) -> None:
-    lifetime = flow.lifetime
+def _again(flow: Flow, work: Work, previous_id: str, wait_ms: int, lost: int) -> None:
     again = work._replace(attempt=work.attempt + 1, parent_execution_id=previous_id, lost=lost)
     if not wait_ms:
-        flow.admit(again)
+        admit(flow, again)
         return
     due = flow.turn.clock + wait_ms
-    next_id = execution_id(
-        flow.tenant.tenant_id, lifetime.lifetime_id, again.node_id, again.iteration, again.attempt
-    )
-    lifetime.delayed[next_id] = (due, again)
-    flow.turn.arm(flow.tenant, lifetime, due)
+    flow.lifetime.delayed[flow.id_of(again)] = (due, again)
+    flow.arm(due)
+
+
+# -- runs ------------------------------------------------------------------------------------------
 
 
 def on_started(
-    turn: Turn,
-    tenant: Tenant,
-    lifetime: Lifetime,
-    started: execution_pb2.ExecutionStarted,
+    turn: Turn, tenant: Tenant, lifetime: Lifetime, started: execution_pb2.ExecutionStarted
 ) -> None:
     """Give a run its lease and its hold. A run that nobody waits for is held to account all the same."""
     run_id = started.run_id
@@ -270,8 +262,7 @@ def on_started(
     hold, flight.hold = flight.hold, None
     if hold is None:
         hold = hold_of(node)
-        tenant.spend.hold(hold)
-        lifetime.spend.hold(hold)
+        reserve(tenant, lifetime, hold)
     lease_until = turn.clock + LEASE_MS
     flight.runs[run_id] = Run(run_id, hold, lease_until, turn.clock + timeout_of(node) + 2 * LEASE_MS)
     turn.arm(tenant, lifetime, lease_until)
@@ -287,13 +278,15 @@ def _late_start(
         lifetime.orphans[started.run_id] = left._replace(due=due, began=True)
     else:
         node = lifetime.graphs.nodes.get(started.node_id)
-        if node is None or started.node_id not in lifetime.nodes:
+        known = execution_id(
+            tenant.tenant_id, lifetime.lifetime_id, started.node_id, started.iteration, started.attempt
+        )
+        if node is None or started.node_id not in lifetime.nodes or known != started.execution_id:
             raise BadRecord(
                 "UNKNOWN_NODE", f"run of {started.execution_id[:64]!a}, which was never dispatched"
             )
         hold = hold_of(node)
-        tenant.spend.hold(hold)
-        lifetime.spend.hold(hold)
+        reserve(tenant, lifetime, hold)
         lifetime.orphans[started.run_id] = Orphan(started.execution_id, started.node_id, hold, due, True)
     if lifetime.closing:
         lifetime.closing = max(lifetime.closing, due)
@@ -301,20 +294,33 @@ def _late_start(
 
 
 def on_heartbeat(turn: Turn, tenant: Tenant, heartbeat: execution_pb2.WorkerHeartbeat) -> None:
-    """Renew leases; a run that has used more than its hold holds more."""
+    """Renew leases; a run that has used more than its hold holds more, and is judged by it."""
     for beat in heartbeat.runs:
         lifetime = tenant.lifetimes.get(beat.lifetime_id)
         flight = lifetime.inflight.get(beat.execution_id) if lifetime else None
         run = flight.runs.get(beat.run_id) if flight else None
-        if lifetime is None or run is None:
+        if lifetime is None or flight is None or run is None:
             continue
         run.lease_until = turn.clock + LEASE_MS
         used = beat.partial_usage
         if is_believable(used) and (used.tokens_used > run.hold.tokens or used.cost_nano_usd > run.hold.cost):
             release(tenant, lifetime, run.hold)
             run.hold = Amount(max(run.hold.tokens, used.tokens_used), max(run.hold.cost, used.cost_nano_usd))
-            tenant.spend.hold(run.hold)
-            lifetime.spend.hold(run.hold)
+            reserve(tenant, lifetime, run.hold)
+            _judge_running(Flow(turn, tenant, lifetime), beat.execution_id, flight.work)
+
+
+def _judge_running(flow: Flow, running_id: str, work: Work) -> None:
+    """Obey the rules that what runs has already broken by what it holds."""
+    evaluator = flow.tenant.evaluator
+    if evaluator is None:
+        return
+    graphs = flow.lifetime.graphs
+    node = graphs.nodes[work.node_id]
+    usage = pb.ResourceUsage()
+    candidate = Candidate(graphs.graph, node, work.iteration, work.attempt, NOTHING, usage)
+    matches = evaluator.at_settlement(flow.tenant, flow.lifetime, flow.turn.clock, candidate, None)
+    _obey(flow, [m for m in matches if m.violation.metric], running_id, work.node_id)
 
 
 def close_orphan(turn: Turn, tenant: Tenant, lifetime: Lifetime, orphan_key: str) -> None:
@@ -323,24 +329,23 @@ def close_orphan(turn: Turn, tenant: Tenant, lifetime: Lifetime, orphan_key: str
     release(tenant, lifetime, left.hold)
     if left.began:
         lifetime.settled[orphan_key] = 0
-        _pay(turn, tenant, lifetime, left.node_id, charged(None, left.hold))
-    flow = Flow(turn, tenant, lifetime)
+        pay(tenant, lifetime, left.node_id, charged(None, left.hold), turn.clock)
+    lifetime.stopped_at = 0  # one that never reported: nobody knows when it stopped
     if not lifetime.is_live and lifetime.spend.open_holds == 0:
-        flow.control.view(lifetime)
+        Flow(turn, tenant, lifetime).control.view(lifetime)
 
 
 def expire_run(flow: Flow, flight_id: str, flight: InFlight, run: Run) -> None:
     """A lease has run out or a run was too long: its hold is orphaned, and the execution is tried anew."""
-    lifetime, turn = flow.lifetime, flow.turn
+    lifetime, clock = flow.lifetime, flow.turn.clock
     del flight.runs[run.run_id]
-    lifetime.orphans[run.run_id] = Orphan(
-        flight_id, flight.work.node_id, run.hold, turn.clock + ORPHAN_GRACE_MS, True
-    )
-    turn.arm(flow.tenant, lifetime, turn.clock + ORPHAN_GRACE_MS)
+    due = clock + ORPHAN_GRACE_MS
+    lifetime.orphans[run.run_id] = Orphan(flight_id, flight.work.node_id, run.hold, due, True)
+    flow.arm(due)
     if flight.runs:
         return
-    close(flow, flight_id, flight)
-    if run.stop_at > turn.clock:
+    close(flow.tenant, lifetime, flight_id, clock)
+    if run.stop_at > clock:
         retry_lost(flow, flight.work, flight_id, "its lease ran out")
         return
     flow.control.event(
@@ -357,9 +362,10 @@ def expire_run(flow: Flow, flight_id: str, flight: InFlight, run: Run) -> None:
 def expire_wait(flow: Flow, flight_id: str, flight: InFlight) -> None:
     """Nobody began, answered or reported in time."""
     node = flow.lifetime.graphs.nodes[flight.work.node_id]
-    close(flow, flight_id, flight)
-    if node.type == "human":
-        deliver_failure(flow, flight.work, flight_id, "TIMEOUT", "no person answered in time")
+    abandon(flow.tenant, flow.lifetime, flight_id, flow.turn.clock)
+    flow.arm(flow.turn.clock + ORPHAN_GRACE_MS)
+    if node.type == HUMAN:
+        routing.fail(flow, flight.work, flight_id, "TIMEOUT", "no person answered in time")
         if flow.lifetime.is_live:
             flow.control.view(flow.lifetime)
     else:

@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from headgate_graphs.errors import HeadgateError
 from headgate_graphs.progress import Fork, Lineage
 from headgate_guardrails.fold.engine import judge_by, orchestrate
-from headgate_guardrails.fold.ledger import Amount, Spend, Window
+from headgate_guardrails.fold.holds import leave
+from headgate_guardrails.fold.ledger import Amount, Spend
+from headgate_guardrails.fold.progressing import Step
+from headgate_guardrails.fold.rules import CompiledPolicy
 from headgate_guardrails.fold.state import (
     InFlight,
     Join,
@@ -37,6 +40,7 @@ def capture(state: PartitionState) -> bytes:
         clock_ms=state.clock_ms,
         logic_version=state.logic_version,
         tenants=[_tenant(tenant) for tenant in state.tenants.values()],
+        policies=[compiled.policy.canonical_json() for compiled in state.platform.values()],
     )
     return checkpoint.SerializeToString(deterministic=True)
 
@@ -54,8 +58,9 @@ def restore(content: bytes) -> PartitionState:
         state.next_offset = checkpoint.next_offset
         state.clock_ms = checkpoint.clock_ms
         state.logic_version = checkpoint.logic_version
+        state.platform = _to_policies(checkpoint.policies)
         for kept in checkpoint.tenants:
-            state.tenants[kept.tenant_id] = _to_tenant(kept)
+            state.tenants[kept.tenant_id] = _to_tenant(kept, state.platform)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointUnreadable(f"the checkpoint cannot be read: {error}") from error
     state.heap = wakes(state)
@@ -104,6 +109,7 @@ def _flight(execution_id: str, flight: InFlight) -> pb.InFlightState:
         hold=_hold(flight.hold) if flight.hold is not None else None,
         due=flight.due,
         leased=flight.leased,
+        remind_at=flight.remind_at,
         runs=[
             pb.RunState(
                 run_id=run.run_id, hold=_hold(run.hold), lease_until=run.lease_until, stop_at=run.stop_at
@@ -160,6 +166,18 @@ def _lifetime(lifetime: Lifetime) -> pb.LifetimeState:
         budgets=_budgets(lifetime.budgets),
         reported=[pb.ReportedState(policy=p, version=v, rule=r) for p, v, r in lifetime.reported],
         violations=lifetime.violations,
+        parent_id=lifetime.parent_id,
+        parent_execution_id=lifetime.parent_execution_id,
+        depth=lifetime.depth,
+        priority=lifetime.priority,
+        queued=[_work(work) for work in lifetime.queued],
+        trail=[
+            pb.StepState(node_id=s.node_id, given=s.given, made=s.made, success=s.success)
+            for s in lifetime.trail
+        ],
+        stopped_at=lifetime.stopped_at,
+        issued_at=lifetime.issued_at,
+        wall_due=lifetime.wall_due,
     )
 
 
@@ -171,6 +189,7 @@ def _join(key: tuple[str, str], join: Join) -> pb.JoinState:
         arrived=[pb.ArrivalState(branch=b, execution=e) for b, e in join.arrived.items()],
         fired=join.fired,
         lineage=_lineage(join.lineage),
+        due=join.due,
     )
 
 
@@ -179,15 +198,27 @@ def _tenant(tenant: Tenant) -> pb.TenantState:
         tenant_id=tenant.tenant_id,
         spend=_spend(tenant.spend),
         windows=[
-            pb.WindowState(policy=p, rule=r, index=w.index, spend=_spend(w.spend))
+            pb.WindowState(
+                policy=p,
+                rule=r,
+                index=w.index,
+                spend=_spend(w.spend),
+                buckets=[pb.BucketState(index=k, spend=_spend(v)) for k, v in w.buckets.items()],
+            )
             for (p, r), w in tenant.windows.items()
         ],
         budgets=_budgets(tenant.budgets),
         graphs=[registered.definition_json for registered in tenant.graphs.values()],
         policies=[compiled.policy.canonical_json() for compiled in tenant.policies.values()],
         lifetimes=[_lifetime(lifetime) for lifetime in tenant.lifetimes.values()],
-        ended=[pb.TombstoneState(lifetime_id=k, buried_at=at) for k, at in tenant.ended.items()],
+        ended=[pb.TombstoneState(lifetime_id=k, forget_at=at) for k, at in tenant.ended.items()],
         commands=list(tenant.commands),
+        frozen=[pb.FreezeState(graph_id=k, reason=v) for k, v in tenant.frozen.items()],
+        waiting=list(tenant.waiting),
+        policy_versions=[
+            pb.PolicyVersionState(name=n, version=v, sha256=sha)
+            for (n, v), sha in tenant.policy_versions.items()
+        ],
     )
 
 
@@ -226,6 +257,7 @@ def _to_work(kept: pb.WorkState) -> Work:
 def _to_flight(kept: pb.InFlightState) -> InFlight:
     hold = _to_amount(kept.hold) if kept.HasField("hold") else None
     flight = InFlight(_to_work(kept.work), hold, kept.due, kept.leased)
+    flight.remind_at = kept.remind_at
     for run in kept.runs:
         flight.runs[run.run_id] = Run(run.run_id, _to_amount(run.hold), run.lease_until, run.stop_at)
     return flight
@@ -248,6 +280,13 @@ def _to_lifetime(kept: pb.LifetimeState, tenant: Tenant) -> Lifetime:
         "pause_generation",
         "pause_due",
         "closing",
+        "parent_id",
+        "parent_execution_id",
+        "depth",
+        "priority",
+        "stopped_at",
+        "issued_at",
+        "wall_due",
     ):
         setattr(lifetime, field, getattr(kept, field))
     lifetime.start_input = kept.start_input
@@ -263,21 +302,32 @@ def _to_lifetime(kept: pb.LifetimeState, tenant: Tenant) -> Lifetime:
         join = lifetime.joins[one.plan_id, one.visit] = Join(tuple(one.expected), _to_lineage(one.lineage))
         join.arrived = {arrival.branch: arrival.execution for arrival in one.arrived}
         join.fired = one.fired
+        join.due = one.due
     for o in kept.orphans:
         lifetime.orphans[o.key] = Orphan(o.execution_id, o.node_id, _to_amount(o.hold), o.due, o.began)
     lifetime.settled = {paid.run_id: paid.checksum for paid in kept.settled}
     lifetime.budgets = _to_budgets(kept.budgets)
     lifetime.reported = {(r.policy, r.version, r.rule): True for r in kept.reported}
     lifetime.violations = list(kept.violations)
+    lifetime.parent = tenant.lifetimes.get(kept.parent_id)
+    lifetime.queued = [_to_work(work) for work in kept.queued]
+    lifetime.trail = [Step(s.node_id, s.given, s.made, s.success) for s in kept.trail]
     return lifetime
 
 
-def _to_tenant(kept: pb.TenantState) -> Tenant:
+def _to_policies(texts: Iterable[str]) -> dict[str, CompiledPolicy]:
+    policies = {}
+    for text in texts:
+        compiled, error = judge_by(text)
+        if compiled is None:
+            raise ValueError(error)
+        policies[compiled.policy.name] = compiled
+    return policies
+
+
+def _to_tenant(kept: pb.TenantState, platform: dict[str, CompiledPolicy]) -> Tenant:
     tenant = Tenant(kept.tenant_id)
     tenant.spend = _to_spend(kept.spend)
-    for one in kept.windows:
-        window = tenant.windows[one.policy, one.rule] = Window()
-        window.index, window.spend = one.index, _to_spend(one.spend)
     tenant.budgets = _to_budgets(kept.budgets)
     for text in kept.graphs:
         orchestrator, error = orchestrate(text)
@@ -285,13 +335,20 @@ def _to_tenant(kept: pb.TenantState) -> Tenant:
             raise ValueError(error)
         metadata = orchestrator.graph.metadata
         tenant.graphs[metadata.id, metadata.version] = Registered(text, orchestrator)
-    for text in kept.policies:
-        compiled, error = judge_by(text)
-        if compiled is None:
-            raise ValueError(error)
-        tenant.policies[compiled.policy.name] = compiled
-    for lifetime in kept.lifetimes:
-        tenant.lifetimes[lifetime.lifetime_id] = _to_lifetime(lifetime, tenant)
-    tenant.ended = {tomb.lifetime_id: tomb.buried_at for tomb in kept.ended}
+    tenant.policies = _to_policies(kept.policies)
+    tenant.policy_versions = {(one.name, one.version): one.sha256 for one in kept.policy_versions}
+    tenant.judge_by(platform)
+    for one in kept.windows:
+        window = tenant.windows[one.policy, one.rule]
+        window.index, window.spend = one.index, _to_spend(one.spend)
+        window.buckets = {bucket.index: _to_spend(bucket.spend) for bucket in one.buckets}
+    for one_kept in kept.lifetimes:
+        tenant.lifetimes[one_kept.lifetime_id] = _to_lifetime(one_kept, tenant)
+    for lifetime in tenant.lifetimes.values():
+        for flight in lifetime.inflight.values():
+            leave(tenant, lifetime, flight, 1)
+    tenant.ended = {tomb.lifetime_id: tomb.forget_at for tomb in kept.ended}
     tenant.commands = dict.fromkeys(kept.commands, True)
+    tenant.frozen = {one.graph_id: one.reason for one in kept.frozen}
+    tenant.waiting = dict.fromkeys(kept.waiting, True)
     return tenant

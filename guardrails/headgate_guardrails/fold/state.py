@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from headgate_graphs.progress import GraphOrchestrator, Lineage
-from headgate_guardrails.fold.evaluator import CompiledPolicy
+from headgate_guardrails.fold.evaluator import PolicyEvaluator
 from headgate_guardrails.fold.ledger import Amount, Spend, Window
+from headgate_guardrails.fold.progressing import Step
+from headgate_guardrails.fold.rules import CompiledPolicy
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, task_pb2
 
@@ -50,7 +52,7 @@ class Run:
 class InFlight:
     """A dispatched execution that has no accepted result yet."""
 
-    __slots__ = ("due", "hold", "leased", "runs", "work")
+    __slots__ = ("due", "hold", "leased", "remind_at", "runs", "work")
 
     def __init__(self, work: Work, hold: Amount | None, due: int, leased: bool) -> None:
         self.work = work
@@ -60,6 +62,8 @@ class InFlight:
         """Log time by which a plain execution must be done and a leased one begun, ms."""
         self.leased = leased
         self.runs: dict[str, Run] = {}
+        self.remind_at = 0
+        """For a human task, when a person is reminded next, 0 for never."""
 
 
 class Orphan(NamedTuple):
@@ -76,13 +80,15 @@ class Orphan(NamedTuple):
 class Join:
     """Results gathered for one visit of one join."""
 
-    __slots__ = ("arrived", "expected", "fired", "lineage")
+    __slots__ = ("arrived", "due", "expected", "fired", "lineage")
 
     def __init__(self, expected: tuple[str, ...], lineage: Lineage) -> None:
         self.expected = expected
         self.lineage = lineage
         self.arrived: dict[str, task_pb2.TaskExecution] = {}
         self.fired = False
+        self.due = 0
+        """When it stops waiting, 0 for never."""
 
 
 class NodeTally:
@@ -103,18 +109,25 @@ class Lifetime:
         "closing",
         "deadline",
         "delayed",
+        "depth",
         "ended_at",
         "graph_key",
         "graphs",
         "inflight",
+        "issued_at",
         "joins",
         "lifetime_id",
         "nodes",
         "orphans",
         "outcome",
+        "parent",
+        "parent_execution_id",
+        "parent_id",
         "parked",
         "pause_due",
         "pause_generation",
+        "priority",
+        "queued",
         "reason",
         "reported",
         "settled",
@@ -122,8 +135,11 @@ class Lifetime:
         "start_input",
         "started_at",
         "status",
+        "stopped_at",
+        "trail",
         "violations",
         "wake",
+        "wall_due",
     )
 
     def __init__(self, lifetime_id: str, graph_key: tuple[str, str], graph: GraphOrchestrator) -> None:
@@ -135,6 +151,8 @@ class Lifetime:
         self.start_input = pb.Payload()
         self.outcome: pb.Payload | None = None
         self.started_at = 0
+        self.issued_at = 0
+        """When the client asked for it, by the client's clock: how long a repeat of the start can come."""
         self.ended_at = 0
         self.deadline = 0
         self.wake = 0
@@ -158,7 +176,21 @@ class Lifetime:
         self.budgets: dict[tuple[str, str, str], int] = {}
         """Raised caps by (policy, rule, metric)."""
         self.reported: dict[tuple[str, int, str], bool] = {}
-        """Shadow verdicts already published, by (policy, version, rule)."""
+        """Shadow verdicts and warnings already published, by (policy, version, rule)."""
+        self.parent: Lifetime | None = None
+        """The lifetime whose task of type `graph` started this one; its sums contain this one's."""
+        self.parent_id = ""
+        self.parent_execution_id = ""
+        self.depth = 0
+        self.priority = 0
+        self.queued: list[Work] = []
+        """What waits for room in its graph, in order."""
+        self.trail: list[Step] = []
+        """Its last steps, kept only while a rule about progress is in force."""
+        self.stopped_at = 0
+        """Log time of the last report of a handler that was stopped at the end."""
+        self.wall_due = 0
+        """When a rule about wall time is next asked although nothing happens, 0 for never."""
         self.violations: list[control_pb2.GuardrailViolation] = []
         self.closing = 0
         """When an ended lifetime is reduced to a tombstone, 0 while it runs."""
@@ -167,6 +199,16 @@ class Lifetime:
     def is_live(self) -> bool:
         """Whether it is running or paused."""
         return self.ended_at == 0
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it or a lifetime above it is paused."""
+        owner: Lifetime | None = self
+        while owner is not None:
+            if owner.status == pb.LIFETIME_STATUS_PAUSED:
+                return True
+            owner = owner.parent
+        return False
 
     def node(self, node_id: str) -> NodeTally:
         """Return the node's tally, made when first asked for."""
@@ -188,13 +230,19 @@ class Tenant:
 
     __slots__ = (
         "budgets",
+        "busy",
         "commands",
         "ended",
+        "evaluator",
+        "frozen",
         "graphs",
         "lifetimes",
         "policies",
+        "policy_versions",
         "spend",
         "tenant_id",
+        "waiting",
+        "window_list",
         "windows",
     )
 
@@ -203,21 +251,55 @@ class Tenant:
         self.spend = Spend()
         self.windows: dict[tuple[str, str], Window] = {}
         """By (policy, rule)."""
+        self.window_list: list[Window] = []
+        """The same in the order in which the evaluator asks them."""
         self.budgets: dict[tuple[str, str, str], int] = {}
         self.graphs: dict[tuple[str, str], Registered] = {}
         """By (graph id, version)."""
         self.policies: dict[str, CompiledPolicy] = {}
+        self.policy_versions: dict[tuple[str, int], str] = {}
+        """SHA-256 of every version that was ever set, by (name, version)."""
+        self.evaluator: PolicyEvaluator | None = None
+        """What judges by the tenant's policies and those of the platform; None when there are none."""
+        self.frozen: dict[str, str] = {}
+        """Why nothing is dispatched, by graph id; "" for every graph."""
+        self.waiting: dict[str, bool] = {}
+        """Lifetimes with queued work, in the order in which they are served."""
+        self.busy: dict[tuple[str, str], int] = {}
+        """Executions in flight by (graph id, handler type) and (graph id, ""), for graphs with such caps."""
         self.lifetimes: dict[str, Lifetime] = {}
         self.ended: dict[str, int] = {}
-        """Tombstones: log time of the end by lifetime id, oldest first."""
+        """Tombstones: when each may be forgotten, by lifetime id, oldest first."""
         self.commands: dict[str, bool] = {}
         """Ids of the last commands that were obeyed, oldest first."""
+
+    def judge_by(self, platform: dict[str, CompiledPolicy]) -> None:
+        """Make the evaluator of the tenant's own policies and the platform's anew."""
+        policies = [*platform.values(), *self.policies.values()]
+        self.evaluator = PolicyEvaluator(policies) if policies else None
+        self.window_list = self.evaluator.windows_of(self) if self.evaluator else []
+
+    def newest(self, graph_id: str, version: str) -> tuple[str, str] | None:
+        """Return the key of the named version, or of the newest one when none is named."""
+        if version:
+            return (graph_id, version) if (graph_id, version) in self.graphs else None
+        versions = [key for key in self.graphs if key[0] == graph_id]
+        return max(versions, key=lambda key: [int(part) for part in key[1].split(".")], default=None)
 
 
 class PartitionState:
     """Everything of one partition as of an offset. Made empty, or by `snapshot.restore`."""
 
-    __slots__ = ("clock_ms", "heap", "logic_version", "next_offset", "partition", "stale", "tenants")
+    __slots__ = (
+        "clock_ms",
+        "heap",
+        "logic_version",
+        "next_offset",
+        "partition",
+        "platform",
+        "stale",
+        "tenants",
+    )
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
@@ -227,6 +309,8 @@ class PartitionState:
         """The fold's clock: the highest append time seen, Unix ms."""
         self.logic_version = LOGIC_VERSION
         self.tenants: dict[str, Tenant] = {}
+        self.platform: dict[str, CompiledPolicy] = {}
+        """Policies that hold for every tenant, by name."""
         self.heap: list[tuple[int, str, str]] = []
         """(due, tenant, lifetime) of each wake-up; an entry that is not its lifetime's `wake` is stale."""
         self.stale = 0

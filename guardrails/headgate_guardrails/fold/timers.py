@@ -5,18 +5,23 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from headgate_guardrails.fold.flow import ORPHAN_GRACE_MS, Flow
+from headgate_guardrails.fold import ending, routing
+from headgate_guardrails.fold.admission import admit
+from headgate_guardrails.fold.evaluator import verdict_of
+from headgate_guardrails.fold.flow import SUBGRAPH, Flow
+from headgate_guardrails.fold.rules import ABORT, PAUSE
 from headgate_guardrails.fold.settlement import close_orphan, expire_run, expire_wait
 from headgate_guardrails.fold.state import Lifetime, Tenant
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
+from headgate_protos.v1 import control_pb2
 
 HORIZON_MS = 86_400_000
 """How long an ended lifetime is remembered; a start issued longer ago than this is refused as stale."""
 MAX_ROUNDS = 10_000
 """Timers of one lifetime that may fire for one record; more is a bug of the fold, not work."""
 
-DEADLINE, PAUSE_TTL, CLOSING, RETRY, WAIT, RUN, ORPHAN = range(7)
+DEADLINE, PAUSE_TTL, CLOSING, RETRY, WAIT, RUN, ORPHAN, JOIN, WALL, REMIND = range(10)
 """Kinds of timer in the order in which equal ones fire."""
 
 Timer = tuple[int, int, str]
@@ -51,7 +56,7 @@ def _fire(turn: Turn, tenant: Tenant, lifetime: Lifetime) -> None:
             _bury(turn, tenant, lifetime)
             return
         _ring(flow, kind, timer_id)
-        flow.end_if_dry()
+        ending.settle_down(flow)
     raise RuntimeError(f"timers of lifetime {lifetime.lifetime_id} do not come to rest")
 
 
@@ -60,45 +65,92 @@ def _timers(lifetime: Lifetime) -> Iterator[Timer]:
         yield lifetime.deadline, DEADLINE, ""
         if lifetime.pause_due:
             yield lifetime.pause_due, PAUSE_TTL, ""
+        if lifetime.wall_due:
+            yield lifetime.wall_due, WALL, ""
     elif not lifetime.orphans:
         yield lifetime.closing, CLOSING, ""
     for next_id, (due, _) in lifetime.delayed.items():
         yield due, RETRY, next_id
     for flight_id, flight in lifetime.inflight.items():
-        if not flight.runs:
+        if not flight.runs and lifetime.graphs.nodes[flight.work.node_id].type != SUBGRAPH:
             yield flight.due, WAIT, flight_id
+        if flight.remind_at:
+            yield flight.remind_at, REMIND, flight_id
         for run in flight.runs.values():
             yield min(run.lease_until, run.stop_at), RUN, f"{flight_id}/{run.run_id}"
     for key, orphan in lifetime.orphans.items():
         yield orphan.due, ORPHAN, key
+    for (plan_id, visit), join in lifetime.joins.items():
+        if join.due:
+            yield join.due, JOIN, f"{plan_id}/{visit}"
 
 
 def _ring(flow: Flow, kind: int, timer_id: str) -> None:
     lifetime = flow.lifetime
     if kind == DEADLINE:
-        flow.end(pb.LIFETIME_STATUS_ABORTED, "DEADLINE: the lifetime outlived its graph's deadline")
+        reason = "DEADLINE: the lifetime outlived its graph's deadline"
+        ending.end(flow, pb.LIFETIME_STATUS_ABORTED, reason)
     elif kind == PAUSE_TTL:
-        flow.end(pb.LIFETIME_STATUS_ABORTED, f"PAUSE_EXPIRED: {lifetime.reason}")
+        ending.end(flow, pb.LIFETIME_STATUS_ABORTED, f"PAUSE_EXPIRED: {lifetime.reason}")
     elif kind == RETRY:
         _, work = lifetime.delayed.pop(timer_id)
-        flow.admit(work)
+        admit(flow, work)
     elif kind == WAIT:
         expire_wait(flow, timer_id, lifetime.inflight[timer_id])
     elif kind == RUN:
         flight_id, _, run_id = timer_id.partition("/")
         flight = lifetime.inflight[flight_id]
         expire_run(flow, flight_id, flight, flight.runs[run_id])
-    else:
+    elif kind == ORPHAN:
         close_orphan(flow.turn, flow.tenant, lifetime, timer_id)
+    elif kind == JOIN:
+        plan_id, _, visit = timer_id.partition("/")
+        routing.give_up(flow, (plan_id, visit), "JOIN_TIMEOUT: nothing more is waited for")
+    elif kind == WALL:
+        _ask_age(flow)
+    else:
+        _remind(flow, timer_id)
+
+
+def _ask_age(flow: Flow) -> None:
+    """Ask the rules about wall time, although nothing has happened."""
+    lifetime, evaluator = flow.lifetime, flow.tenant.evaluator
+    routing.watch_age(flow)
+    matches = evaluator.at_age(lifetime, flow.turn.clock) if evaluator is not None else []
+    flow.control.mention(lifetime, matches, "", "")
+    verdict = verdict_of(matches)
+    obeyed = [m for m in matches if not m.rule.shadow]
+    if verdict == ABORT:
+        ending.abort_for(flow, obeyed, "", "")
+    elif verdict == PAUSE:
+        ending.pause_for(flow, obeyed, "", "")
+
+
+def _remind(flow: Flow, flight_id: str) -> None:
+    """Say once more that a person is asked."""
+    flight = flow.lifetime.inflight[flight_id]
+    node = flow.lifetime.graphs.nodes[flight.work.node_id]
+    every = getattr(node.config, "reminder_ms", None) or 0
+    flight.remind_at = flow.turn.clock + every if every else 0
+    flow.control.event(
+        flow.lifetime,
+        control_pb2.CONTROL_TYPE_WARN,
+        f"REMINDER: node {flight.work.node_id} waits for a person",
+        execution_id=flight_id,
+        node_id=flight.work.node_id,
+    )
 
 
 def _bury(turn: Turn, tenant: Tenant, lifetime: Lifetime) -> None:
-    """Reduce an ended lifetime to a tombstone, and forget tombstones beyond the horizon."""
+    """Reduce an ended lifetime to a tombstone that outlives every acceptable repeat of its start."""
     del tenant.lifetimes[lifetime.lifetime_id]
-    tenant.ended[lifetime.lifetime_id] = turn.clock
-    # Older than every start that is still accepted, with the grace in which the lifetime was kept whole.
-    oldest = turn.clock - HORIZON_MS - ORPHAN_GRACE_MS
-    for lifetime_id, buried_at in list(tenant.ended.items()):
-        if buried_at >= oldest:
+    remember(turn, tenant, lifetime.lifetime_id, lifetime.issued_at)
+
+
+def remember(turn: Turn, tenant: Tenant, lifetime_id: str, issued_at: int) -> None:
+    """Keep a tombstone, and forget those that no start can ask for any more."""
+    tenant.ended[lifetime_id] = max(turn.clock, issued_at) + HORIZON_MS
+    for ended_id, forget_at in list(tenant.ended.items()):
+        if forget_at >= turn.clock:
             break
-        del tenant.ended[lifetime_id]
+        del tenant.ended[ended_id]

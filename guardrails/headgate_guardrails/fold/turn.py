@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from headgate_guardrails.fold.evaluator import PolicyEvaluator
 from headgate_guardrails.fold.state import Lifetime, PartitionState, Tenant
 
 TASK_INPUTS = "task-inputs"
@@ -48,10 +47,6 @@ class Turn:
         source.offset = self.offset
         source.index = len(self.outputs)
         self.outputs.append(Output(topic, queue, key, tenant_id, message))
-
-    def evaluator(self, tenant: Tenant) -> PolicyEvaluator:
-        """Return the judge for this tenant at this clock."""
-        return PolicyEvaluator(tenant, self.clock)
 
     def arm(self, tenant: Tenant, lifetime: Lifetime, due: int) -> None:
         """See to it that the lifetime is looked at when the clock reaches `due`.

@@ -1,4 +1,4 @@
-"""A world in memory around the fold: a log, workers that answer as they are told, and a look at everything said."""
+"""A world in memory around the fold: a log, workers that answer as told, and a look at everything said."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def usage(tokens: int = 0, cost: int = 0, **more: Any) -> pb.ResourceUsage:
 
 
 class World:
-    """One partition, one tenant by default; `restoring` takes the state through a checkpoint before each record."""
+    """One partition, one tenant by default; `restoring` takes the state through a checkpoint at each record."""
 
     def __init__(self, graph: AgentGraph, *policies: Policy, restoring: bool = False) -> None:
         self.engine = GuardrailEngine(PartitionState(0))
@@ -93,6 +93,7 @@ class World:
         self, graph_id: str, lifetime: str = "run-1", data: Any = None, tenant: str = TENANT
     ) -> list[Output]:
         start = execution_pb2.LifetimeStart(graph_id=graph_id, input=pb.Payload(json=json.dumps(data)))
+        start.issued_at.FromMilliseconds(self.clock)
         return self.envelope(lifetime, tenant, lifetime_start=start)
 
     def command(self, lifetime: str = "run-1", command_id: str = "", **order: Any) -> list[Output]:
@@ -121,7 +122,12 @@ class World:
             headers.lifetime_id,
             message.tenant_id,
             execution_started=execution_pb2.ExecutionStarted(
-                execution_id=headers.execution_id, run_id=run_id, worker="w", node_id=headers.node_id
+                execution_id=headers.execution_id,
+                run_id=run_id,
+                worker="w",
+                node_id=headers.node_id,
+                iteration=headers.iteration,
+                attempt=headers.attempt,
             ),
         )
         return run_id

@@ -1,0 +1,264 @@
+"""The gate's one rule: `admit` is the only way to `_dispatch`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from headgate_graphs.ids import is_name
+from headgate_graphs.model import Plan, Task
+from headgate_guardrails.fold import ending, routing
+from headgate_guardrails.fold.controller import describe
+from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
+from headgate_guardrails.fold.flow import HUMAN, SUBGRAPH, Flow, hold_of, is_leased, timeout_of
+from headgate_guardrails.fold.holds import leave, reserve
+from headgate_guardrails.fold.ledger import NOTHING, Amount
+from headgate_guardrails.fold.rules import ABORT, PAUSE, REJECT, THROTTLE
+from headgate_guardrails.fold.state import InFlight, Lifetime, Tenant, Work
+from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Turn, stamp
+from headgate_protos.v1 import common_pb2 as pb
+from headgate_protos.v1 import control_pb2, plan_pb2, task_pb2
+
+START_WITHIN_MS = 3_600_000
+"""How long an input may wait for a worker before it is dispatched anew."""
+LEASE_MS = 10_000
+"""How long an announced run may be silent; heartbeats come at a third of it."""
+MAX_INPUT_BYTES = 900_000
+"""A joined input above this would not fit into a record of the log."""
+MAX_LOOKED_AT = 64
+"""Waiting lifetimes that are looked at for one whose work fits, when room becomes free."""
+
+
+def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
+    """Dispatch the work if every policy allows it and there is room; else reject it, or keep it for later."""
+    lifetime, tenant = flow.lifetime, flow.tenant
+    if not lifetime.is_live:
+        return
+    if lifetime.is_paused or (tenant.frozen and _is_frozen(tenant, lifetime)):
+        lifetime.parked.append(work)
+        return
+    node = lifetime.graphs.nodes[work.node_id]
+    hold = hold_of(node)
+    next_id = flow.id_of(work)
+    if tenant.evaluator is not None:
+        candidate = Candidate(lifetime.graphs.graph, node, work.iteration, work.attempt, hold, None)
+        matches = tenant.evaluator.at_admission(tenant, lifetime, flow.turn.clock, candidate)
+        if matches:
+            flow.control.mention(lifetime, matches, next_id, work.node_id)
+            verdict = verdict_of(matches)
+            if verdict >= THROTTLE:
+                _refuse(flow, work, next_id, verdict, [m for m in matches if not m.rule.shadow])
+                return
+    if not from_queue and not _has_room(tenant, lifetime, node):
+        lifetime.queued.append(work)
+        tenant.waiting[lifetime.lifetime_id] = True
+        return
+    _dispatch(flow, work, next_id, node, hold)
+
+
+def _refuse(flow: Flow, work: Work, next_id: str, verdict: int, obeyed: Sequence[Match]) -> None:
+    if verdict == THROTTLE:
+        due = max(_room_at(flow, m) for m in obeyed if m.rule.verdict == THROTTLE)
+        flow.lifetime.delayed[next_id] = (due, work)
+        flow.arm(due)
+    elif verdict == PAUSE:
+        flow.lifetime.parked.append(work)
+        ending.pause_for(flow, obeyed, next_id, work.node_id)
+    elif verdict == ABORT:
+        ending.abort_for(flow, obeyed, next_id, work.node_id)
+    else:
+        reject(flow, work, next_id, obeyed)
+
+
+def _room_at(flow: Flow, match: Match) -> int:
+    rule = match.rule
+    if rule.window_ms:
+        return flow.tenant.windows[rule.key].room_at(flow.turn.clock)
+    return flow.turn.clock + rule.delay_ms
+
+
+def reject(flow: Flow, work: Work, rejected_id: str, matches: Sequence[Match]) -> None:
+    """Publish a rejection and deliver it to the next plan as a failed result; a plan's ends the run."""
+    lifetime = flow.lifetime
+    violations = [m.violation for m in matches if m.rule.verdict >= REJECT]
+    reason = describe(violations[0])
+    flow.control.event(
+        lifetime,
+        control_pb2.CONTROL_TYPE_REJECT_EXECUTION,
+        reason,
+        violations=violations,
+        execution_id=rejected_id,
+        node_id=work.node_id,
+    )
+    if isinstance(lifetime.graphs.nodes[work.node_id], Plan):
+        ending.end(flow, pb.LIFETIME_STATUS_FAILED, f"plan {work.node_id} was rejected: {reason}")
+        return
+    refused = flow.unreported(work, rejected_id, pb.EXECUTION_STATUS_REJECTED, "REJECTED", reason)
+    routing.task_done(flow, work, refused)
+
+
+# -- freezing and room -----------------------------------------------------------------------------
+
+
+def _is_frozen(tenant: Tenant, lifetime: Lifetime) -> bool:
+    return "" in tenant.frozen or lifetime.graph_key[0] in tenant.frozen
+
+
+def thaw(turn: Turn, tenant: Tenant) -> None:
+    """Admit what a freeze held back, lifetime by lifetime."""
+    for lifetime in list(tenant.lifetimes.values()):
+        if lifetime.is_live and lifetime.parked and not _is_frozen(tenant, lifetime):
+            flow = Flow(turn, tenant, lifetime)
+            held_back, lifetime.parked = lifetime.parked, []
+            for work in held_back:
+                admit(flow, work)
+            ending.settle_down(flow)
+
+
+def _has_room(tenant: Tenant, lifetime: Lifetime, node: Task | Plan) -> bool:
+    """Whether the caps of the graph leave room, and nobody of the same lifetime waits already."""
+    limits = lifetime.graphs.graph.limits
+    if limits.max_in_flight is None and not limits.max_in_flight_by_type:
+        return True
+    if node.type in (HUMAN, SUBGRAPH):
+        return True
+    graph_id = lifetime.graph_key[0]
+    if limits.max_in_flight is not None and tenant.busy.get((graph_id, ""), 0) >= limits.max_in_flight:
+        return False
+    cap = limits.max_in_flight_by_type.get(node.type)
+    return cap is None or tenant.busy.get((graph_id, node.type), 0) < cap
+
+
+def serve_waiting(turn: Turn, tenant: Tenant) -> None:
+    """Give free room to who waits: the highest priority first, and among equals turn by turn."""
+    while tenant.waiting:
+        chosen = _next_waiting(tenant)
+        if chosen is None:
+            return
+        lifetime, place = chosen
+        work = lifetime.queued.pop(place)
+        tenant.waiting.pop(lifetime.lifetime_id)
+        if lifetime.queued:
+            tenant.waiting[lifetime.lifetime_id] = True
+        flow = Flow(turn, tenant, lifetime)
+        admit(flow, work, from_queue=True)
+        ending.settle_down(flow)
+
+
+def _next_waiting(tenant: Tenant) -> tuple[Lifetime, int] | None:
+    best: tuple[Lifetime, int] | None = None
+    for looked_at, lifetime_id in enumerate(tenant.waiting):
+        lifetime = tenant.lifetimes[lifetime_id]
+        if best is not None and (lifetime.priority <= best[0].priority or looked_at >= MAX_LOOKED_AT):
+            continue
+        for place, work in enumerate(lifetime.queued):
+            if _has_room(tenant, lifetime, lifetime.graphs.nodes[work.node_id]):
+                best = lifetime, place
+                break
+    return best
+
+
+# -- dispatch --------------------------------------------------------------------------------------
+
+
+def _dispatch(flow: Flow, work: Work, new_id: str, node: Task | Plan, hold: Amount) -> None:
+    lifetime, turn = flow.lifetime, flow.turn
+    if sum(one.ByteSize() for one in work.upstreams) > MAX_INPUT_BYTES:
+        reason = f"INPUT_TOO_LARGE: what joins at {node.id} exceeds a record"
+        ending.end(flow, pb.LIFETIME_STATUS_FAILED, reason)
+        return
+    timeout = timeout_of(node)
+    nobody = isinstance(node, Task) and node.type in (HUMAN, SUBGRAPH)
+    leased = not nobody and is_leased(node)
+    due = turn.clock + (timeout if nobody else START_WITHIN_MS if leased else START_WITHIN_MS + timeout)
+    flight = lifetime.inflight[new_id] = InFlight(work, NOTHING if nobody else hold, due, leased)
+    leave(flow.tenant, lifetime, flight, 1)
+    reserve(flow.tenant, lifetime, flight.hold or NOTHING)
+    flow.arm(due)
+    if isinstance(node, Task) and node.type == HUMAN:
+        _ask(flow, flight, node)
+    elif isinstance(node, Task) and node.type == SUBGRAPH:
+        _descend(flow, new_id, work, node)
+    else:
+        turn.emit(
+            PLAN_INPUTS if isinstance(node, Plan) else TASK_INPUTS,
+            new_id,
+            flow.tenant.tenant_id,
+            _input(flow, work, new_id, node, flight, timeout),
+            node.config.queue or "",
+        )
+
+
+def _input(
+    flow: Flow, work: Work, new_id: str, node: Task | Plan, flight: InFlight, timeout: int
+) -> task_pb2.TaskInput | plan_pb2.PlanInput:
+    lifetime = flow.lifetime
+    message: Any
+    if isinstance(node, Plan):
+        message = plan_pb2.PlanInput(
+            tenant_id=flow.tenant.tenant_id,
+            upstream_task_executions=work.upstreams,
+            allowed_next_ids=[edge.target for edge in lifetime.graphs.graph.outgoing[node.id]],
+        )
+    else:
+        message = task_pb2.TaskInput(tenant_id=flow.tenant.tenant_id, input_data=work.input_data)
+    headers = message.headers
+    flow.identify(headers, work, new_id)
+    headers.status = pb.EXECUTION_STATUS_PENDING
+    stamp(headers.deadline, flight.due)
+    stamp(headers.timeout, timeout)
+    message.start_input.CopyFrom(lifetime.start_input)
+    message.params_json = _params_of(node)
+    if flight.hold is not None and not flight.hold.is_zero:
+        message.hold.tokens_used, message.hold.cost_nano_usd = flight.hold
+    if flight.leased:
+        message.leased = True
+        stamp(message.start_by, flight.due)
+        stamp(message.lease, LEASE_MS)
+    return message  # type: ignore[no-any-return]
+
+
+def _params_of(node: Task | Plan) -> str:
+    """Return the node's parameters as JSON; a rules plan carries its rules."""
+    config = node.config
+    if isinstance(node, Plan) and node.type == "rules":
+        rules = sorted(node.config.rules, key=lambda rule: -rule.priority)
+        params: dict[str, Any] = dict(config.params)
+        params["rules"] = [{"when": rule.when, "next": list(rule.next)} for rule in rules]
+        params["default"] = list(node.config.default_next)
+        return json.dumps(params, sort_keys=True, separators=(",", ":"))
+    if not config.params:
+        return ""
+    return json.dumps(config.params, sort_keys=True, separators=(",", ":"))
+
+
+def _ask(flow: Flow, flight: InFlight, node: Task) -> None:
+    """Show that a person is asked."""
+    if node.config.reminder_ms:
+        flight.remind_at = flow.turn.clock + node.config.reminder_ms
+        flow.arm(flight.remind_at)
+    flow.control.view(flow.lifetime)
+
+
+def _descend(flow: Flow, new_id: str, work: Work, node: Task) -> None:
+    """Start the sub-graph of a task of type `graph`, a lifetime whose spend counts in this one's."""
+    tenant, parent = flow.tenant, flow.lifetime
+    graph_id, version = str(node.config.params.get("graph", "")), str(node.config.params.get("version", ""))
+    child_id = f"sub-{new_id}"
+    key = tenant.newest(graph_id, version) if is_name(graph_id) else None
+    if key is None:
+        message = f"{graph_id[:64]!a} {version[:32]} is not registered for this tenant"
+        routing.deliver_failure(flow, new_id, "UNKNOWN_GRAPH", message)
+        return
+    if parent.depth + 1 > parent.graphs.graph.limits.max_depth:
+        message = f"level {parent.depth + 1} is below max_depth {parent.graphs.graph.limits.max_depth}"
+
+        routing.deliver_failure(flow, new_id, "DEPTH", message)
+        return
+    child = Lifetime(child_id, key, tenant.graphs[key].orchestrator)
+    child.parent, child.parent_id, child.parent_execution_id = parent, parent.lifetime_id, new_id
+    child.depth, child.priority = parent.depth + 1, parent.priority
+    child.start_input = work.input_data or pb.Payload(json="null")
+    tenant.lifetimes[child_id] = child
+    routing.begin(flow.of(child))

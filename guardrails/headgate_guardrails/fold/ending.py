@@ -1,0 +1,165 @@
+"""Holding back, going on, ending: how a lifetime changes its status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from headgate_guardrails.fold import admission, routing
+from headgate_guardrails.fold.controller import describe
+from headgate_guardrails.fold.evaluator import Match
+from headgate_guardrails.fold.flow import Flow, value_from
+from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close
+from headgate_guardrails.fold.rules import PAUSE
+from headgate_guardrails.fold.state import Lifetime
+from headgate_protos.v1 import common_pb2 as pb
+from headgate_protos.v1 import control_pb2
+
+
+def pause_for(flow: Flow, matches: Sequence[Match], cause_id: str, node_id: str) -> None:
+    """Pause because rules were broken; the strongest one's ttl holds."""
+    strongest = next(m for m in matches if m.rule.verdict == PAUSE)
+    pause(
+        flow,
+        describe(strongest.violation),
+        strongest.rule.pause_ttl_ms,
+        violations=[m.violation for m in matches],
+        execution_id=cause_id,
+        node_id=node_id,
+    )
+
+
+def pause(flow: Flow, reason: str, ttl_ms: int, **event: Any) -> None:
+    """Stop dispatching, here and in the sub-graphs; one that is paused already stays as it is."""
+    lifetime = flow.lifetime
+    if lifetime.status != pb.LIFETIME_STATUS_RUNNING:
+        return
+    lifetime.status = pb.LIFETIME_STATUS_PAUSED
+    lifetime.reason = reason
+    lifetime.violations = list(event.get("violations", ()))
+    lifetime.pause_generation += 1
+    lifetime.pause_due = flow.turn.clock + ttl_ms if ttl_ms else 0
+    if ttl_ms:
+        flow.arm(lifetime.pause_due)
+    flow.control.event(lifetime, control_pb2.CONTROL_TYPE_PAUSE_LIFETIME, reason, **event)
+    flow.control.view(lifetime)
+
+
+def resume(flow: Flow, command_id: str) -> None:
+    """Admit what was held back, in order; a cap that still stands pauses again at once."""
+    lifetime = flow.lifetime
+    lifetime.status = pb.LIFETIME_STATUS_RUNNING
+    lifetime.reason = ""
+    lifetime.violations = []
+    lifetime.pause_due = 0
+    flow.control.event(
+        lifetime,
+        control_pb2.CONTROL_TYPE_RESUME_LIFETIME,
+        "resumed by an operator",
+        command_id=command_id,
+    )
+    flow.control.view(lifetime)
+    unpark(flow)
+
+
+def unpark(flow: Flow) -> None:
+    """Admit what was held back in the lifetime and in the sub-graphs below it."""
+    held_back, flow.lifetime.parked = flow.lifetime.parked, []
+    for work in held_back:
+        admission.admit(flow, work)
+    for child in children(flow):
+        unpark(flow.of(child))
+
+
+def children(flow: Flow) -> list[Lifetime]:
+    """Return the living sub-graphs that this lifetime started."""
+    started = [f"sub-{flight_id}" for flight_id in flow.lifetime.inflight]
+    found = [flow.tenant.lifetimes.get(child_id) for child_id in started]
+    return [child for child in found if child is not None and child.is_live]
+
+
+def abort_for(flow: Flow, matches: Sequence[Match], cause_id: str, node_id: str) -> None:
+    """Abort because rules were broken."""
+    violations = [m.violation for m in matches]
+    flow.lifetime.violations = violations
+    end(
+        flow,
+        pb.LIFETIME_STATUS_ABORTED,
+        describe(violations[0]),
+        violations=violations,
+        execution_id=cause_id,
+        node_id=node_id,
+    )
+
+
+def end(flow: Flow, status: pb.LifetimeStatus, reason: str, **event: Any) -> None:
+    """End the lifetime and what is below it; tell workers, publish the terminal view, tell what is above.
+
+    What is in flight is orphaned: it still counts until it reports or its grace is over.
+    """
+    lifetime, turn = flow.lifetime, flow.turn
+    if not lifetime.is_live:
+        return
+    below = children(flow)
+    lifetime.status = status
+    lifetime.reason = reason
+    lifetime.ended_at = turn.clock
+    lifetime.pause_due = 0
+    lifetime.wall_due = 0
+    told = status == pb.LIFETIME_STATUS_ABORTED or bool(lifetime.inflight)
+    for child in below:
+        end(
+            flow.of(child),
+            pb.LIFETIME_STATUS_ABORTED,
+            f"the lifetime above it ended: {reason or 'completed'}",
+        )
+    for flight_id in list(lifetime.inflight):
+        abandon(flow.tenant, lifetime, flight_id, turn.clock)
+    lifetime.parked = []
+    lifetime.queued = []
+    flow.tenant.waiting.pop(lifetime.lifetime_id, None)
+    lifetime.delayed = {}
+    lifetime.joins = {}
+    lifetime.trail = []
+    lifetime.start_input = pb.Payload()
+    lifetime.closing = turn.clock + ORPHAN_GRACE_MS
+    flow.arm(lifetime.closing)
+    if told:
+        word = pb.LifetimeStatus.Name(status).removeprefix("LIFETIME_STATUS_").lower()
+        flow.control.event(
+            lifetime, control_pb2.CONTROL_TYPE_ABORT_LIFETIME, reason or f"the lifetime {word}", **event
+        )
+    flow.control.view(lifetime)
+    _tell_parent(flow)
+
+
+def _tell_parent(flow: Flow) -> None:
+    """Give the task that started this sub-graph its result."""
+    lifetime, parent = flow.lifetime, flow.lifetime.parent
+    flight_id = lifetime.parent_execution_id
+    if parent is None or not parent.is_live or flight_id not in parent.inflight:
+        return
+    above = flow.of(parent)
+    work = close(flow.tenant, parent, flight_id, flow.turn.clock).work
+    if lifetime.status == pb.LIFETIME_STATUS_COMPLETED:
+        execution = above.unreported(work, flight_id, pb.EXECUTION_STATUS_COMPLETED)
+        value_from(lifetime.outcome or pb.Payload(json="null"), execution.result)
+    else:
+        word = pb.LifetimeStatus.Name(lifetime.status).removeprefix("LIFETIME_STATUS_")
+        execution = above.unreported(
+            work, flight_id, pb.EXECUTION_STATUS_FAILED, f"SUBGRAPH_{word}", lifetime.reason
+        )
+    routing.task_done(above, work, execution)
+    settle_down(above)
+
+
+def settle_down(flow: Flow) -> None:
+    """After anything has happened: let go of joins that nothing feeds any more, end what has run dry."""
+    lifetime = flow.lifetime
+    if not lifetime.is_live:
+        return
+    if lifetime.joins:
+        routing.starve_joins(flow)
+    if not lifetime.is_live or lifetime.inflight or lifetime.parked or lifetime.delayed or lifetime.queued:
+        return
+    end(flow, pb.LIFETIME_STATUS_COMPLETED, "")

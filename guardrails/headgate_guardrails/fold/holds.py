@@ -1,0 +1,93 @@
+"""Reserving, paying and letting go, in every scope at once: the tenant, the lifetime, and those above it."""
+
+from __future__ import annotations
+
+from headgate_guardrails.fold.ledger import Amount
+from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Tenant
+from headgate_protos.v1 import common_pb2 as pb
+
+NOBODY_SERVES = ("human", "graph")
+"""Task types that are dispatched to no worker."""
+ORPHAN_GRACE_MS = 300_000
+"""How long a run that nobody waits for may still report what it spent."""
+
+
+def reserve(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
+    """Open one hold."""
+    tenant.spend.hold(hold)
+    owner: Lifetime | None = lifetime
+    while owner is not None:
+        owner.spend.hold(hold)
+        owner = owner.parent
+
+
+def release(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
+    """Close one hold."""
+    tenant.spend.release(hold)
+    owner: Lifetime | None = lifetime
+    while owner is not None:
+        owner.spend.release(hold)
+        owner = owner.parent
+
+
+def pay(
+    tenant: Tenant, lifetime: Lifetime, node_id: str, usage: pb.ResourceUsage, clock: int, size: int = 0
+) -> None:
+    """Add what one run used, and the size in bytes of what it made."""
+    tenant.spend.settle(usage, size)
+    lifetime.node(node_id).spend.settle(usage, size)
+    owner: Lifetime | None = lifetime
+    while owner is not None:
+        owner.spend.settle(usage, size)
+        owner = owner.parent
+    if tenant.window_list and tenant.evaluator is not None:
+        tenant.evaluator.settle(tenant, clock, usage, size)
+
+
+def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> None:
+    """Keep the holds of an execution that nobody waits for until its runs report or the grace is over."""
+    due = clock + ORPHAN_GRACE_MS
+    node_id = flight.work.node_id
+    for run in flight.runs.values():
+        lifetime.orphans[run.run_id] = Orphan(flight_id, node_id, run.hold, due, True)
+    if flight.hold is not None:
+        # A plain run announces nothing, so one that may have begun cannot be told from one that never did.
+        lifetime.orphans[flight_id] = Orphan(flight_id, node_id, flight.hold, due, False)
+
+
+def leave(tenant: Tenant, lifetime: Lifetime, flight: InFlight, by: int) -> None:
+    """Count one execution in or out (`by` is 1 or -1) where its graph caps what is in flight."""
+    limits = lifetime.graphs.graph.limits
+    if limits.max_in_flight is None and not limits.max_in_flight_by_type:
+        return
+    graph_id = lifetime.graph_key[0]
+    kind = lifetime.graphs.nodes[flight.work.node_id].type
+    for key in ((graph_id, ""), (graph_id, kind)):
+        count = tenant.busy.get(key, 0) + by
+        if count:
+            tenant.busy[key] = count
+        else:
+            tenant.busy.pop(key, None)
+
+
+def close(tenant: Tenant, lifetime: Lifetime, done_id: str, clock: int) -> InFlight:
+    """Stop waiting for an execution: other runs of it are orphaned, a hold that no run took is released."""
+    flight = lifetime.inflight.pop(done_id)
+    leave(tenant, lifetime, flight, -1)
+    if flight.hold is not None:
+        release(tenant, lifetime, flight.hold)
+        flight.hold = None
+    if flight.runs:
+        orphan(lifetime, done_id, flight, clock)
+    return flight
+
+
+def abandon(tenant: Tenant, lifetime: Lifetime, flight_id: str, clock: int) -> None:
+    """Stop an execution whose result is no longer wanted; a run keeps its hold until it reports."""
+    kind = lifetime.graphs.nodes[lifetime.inflight[flight_id].work.node_id].type
+    if kind in NOBODY_SERVES:
+        close(tenant, lifetime, flight_id, clock)
+        return
+    flight = lifetime.inflight.pop(flight_id)
+    leave(tenant, lifetime, flight, -1)
+    orphan(lifetime, flight_id, flight, clock)

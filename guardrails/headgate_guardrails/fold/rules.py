@@ -1,0 +1,181 @@
+"""Policies made ready to judge: what a rule is to the evaluator, and the caps as one compiled comparison.
+
+Nearly every event breaks no rule, so the caps of a tenant are first asked all at once: the lowest cap of
+each sum, joined by `or` into one expression that Python compiles when the policy is set. Only when it is
+true are the rules looked at one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headgate_guardrails.fold.conditions import RuleCondition, compile_rule
+from headgate_protos.v1 import control_pb2
+
+if TYPE_CHECKING:
+    from headgate_guardrails.policy import NameList, NoProgress, Policy, Rule
+
+ALLOW, WARN, THROTTLE, REJECT, PAUSE, ABORT = range(6)
+"""Verdicts, weakest first."""
+VERDICTS = {
+    "warn": WARN,
+    "throttle": THROTTLE,
+    "reject_execution": REJECT,
+    "pause_lifetime": PAUSE,
+    "abort_lifetime": ABORT,
+}
+SCOPES = {
+    "execution": control_pb2.POLICY_SCOPE_EXECUTION,
+    "lifetime": control_pb2.POLICY_SCOPE_LIFETIME,
+    "tenant": control_pb2.POLICY_SCOPE_TENANT,
+}
+EXECUTION, LIFETIME, TENANT = 1, 2, 3
+"""The scopes as the wire numbers them."""
+
+
+class CompiledRule(NamedTuple):
+    """A rule as it is judged."""
+
+    policy: str
+    version: int
+    name: str
+    scope: int
+    verdict: int
+    action: str
+    shadow: bool
+    window_ms: int
+    sliding: bool
+    pause_ttl_ms: int
+    """0 for a pause that waits for an operator."""
+    delay_ms: int
+    condition: RuleCondition | None
+    allow: NameList | None
+    deny: NameList | None
+    no_progress: NoProgress | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(policy, rule), under which its window is kept."""
+        return self.policy, self.name
+
+
+class Cap(NamedTuple):
+    """One cap of one rule."""
+
+    rule: CompiledRule
+    metric: str
+    value: int
+    settled_only: bool
+    """True for a `when` that compares a sum: it sees what is settled and not what is held."""
+
+
+class CompiledPolicy(NamedTuple):
+    """A policy as it is judged."""
+
+    policy: Policy
+    rules: tuple[CompiledRule, ...]
+    caps: tuple[Cap, ...]
+
+
+def compile_policy(policy: Policy) -> CompiledPolicy:
+    """Return the policy ready to judge."""
+    caps: list[Cap] = []
+    rules: list[CompiledRule] = []
+    for rule in policy.rules:
+        compiled = _compile(policy, rule)
+        rules.append(compiled)
+        if rule.limit is not None:
+            caps += [Cap(compiled, metric, value, False) for metric, value in rule.limit.caps().items()]
+        elif compiled.condition is not None and compiled.condition.as_cap and compiled.scope != EXECUTION:
+            caps.append(Cap(compiled, *compiled.condition.as_cap, True))
+    return CompiledPolicy(policy, tuple(rules), tuple(caps))
+
+
+def _compile(policy: Policy, rule: Rule) -> CompiledRule:
+    return CompiledRule(
+        policy=policy.name,
+        version=policy.version,
+        name=rule.name,
+        scope=SCOPES[rule.scope],
+        verdict=VERDICTS[rule.action],
+        action=rule.action,
+        shadow=policy.mode == "shadow",
+        window_ms=rule.window_ms or 0,
+        sliding=rule.sliding,
+        pause_ttl_ms=rule.pause.ttl_ms or 0,
+        delay_ms=rule.throttle.delay_ms,
+        condition=compile_rule(rule.when) if rule.when is not None else None,
+        allow=rule.allow,
+        deny=rule.deny,
+        no_progress=rule.no_progress,
+    )
+
+
+Comparison = Callable[..., bool]
+"""Called with `_ARGUMENTS`: the sums of lifetime and tenant, the windows, and one execution's numbers."""
+
+_ARGUMENTS = "L, T, W, clock, tokens, cost, latency, iteration, age, depth, fan_out, payload"
+_FIELDS = {
+    "tokens_used": "tokens",
+    "cost_nano_usd": "cost",
+    "latency_ms": "latency_ms",
+    "payload_bytes": "payload_bytes",
+    "executions": "executions",
+}
+_HELD = {"tokens_used": "held_tokens", "cost_nano_usd": "held_cost", "executions": "open_holds"}
+_OF_EXECUTION = {
+    "tokens_used": "tokens",
+    "cost_nano_usd": "cost",
+    "latency_ms": "latency",
+    "payload_bytes": "payload",
+    "fan_out": "fan_out",
+    "iterations": "iteration",
+    "wall_time_ms": "age",
+    "depth": "depth",
+}
+
+
+def comparison(caps: Iterable[Cap], windows: dict[tuple[str, str], int], *, admission: bool) -> Comparison:
+    """Return one function that is true when any of the caps may be passed.
+
+    `tokens` and `cost` are what is asked for at admission, and what was used at settlement; `windows` maps
+    a windowed rule to its place in the list W.
+    """
+    lowest: dict[str, int] = {}
+    for cap in caps:
+        text = _expression(cap, windows, admission)
+        lowest[text] = min(lowest.get(text, cap.value), cap.value)
+    body = " or ".join(f"{text} > {value:d}" for text, value in lowest.items()) or "False"
+    # The text is made of the fixed names above and integers alone: nothing of the policy's own text is in it.
+    made: Comparison = eval(f"lambda {_ARGUMENTS}: {body}", {"__builtins__": {}})  # noqa: S307
+    return made
+
+
+def _expression(cap: Cap, windows: dict[tuple[str, str], int], admission: bool) -> str:
+    rule, metric, _, settled_only = cap
+    if rule.scope == EXECUTION or metric in ("iterations", "wall_time_ms", "depth"):
+        return _OF_EXECUTION[metric]
+    held_in = "L" if rule.scope == LIFETIME else "T"
+    spend = f"W[{windows[rule.key]}].at(clock)" if rule.window_ms else held_in
+    text = f"{spend}.{_FIELDS[metric]}"
+    if settled_only:
+        return text
+    if metric in _HELD:
+        text += f" + {held_in}.{_HELD[metric]}"
+    if admission:
+        text += {"tokens_used": " + tokens", "cost_nano_usd": " + cost", "executions": " + 1"}.get(metric, "")
+    return text
+
+
+def violation(rule: CompiledRule, expression: str = "", **numbers: Any) -> control_pb2.GuardrailViolation:
+    """Return the proof that a rule was broken."""
+    return control_pb2.GuardrailViolation(
+        policy=rule.policy,
+        version=rule.version,
+        rule=rule.name,
+        scope=rule.scope,  # type: ignore[arg-type]
+        expression=expression,
+        action=rule.action,
+        **numbers,
+    )
