@@ -59,7 +59,7 @@ def raise_budget(
     ],
     lifetime: Annotated[
         str | None,
-        typer.Argument(metavar="[LIFETIME]", help="Id of the lifetime; none means the whole tenant."),
+        typer.Argument(metavar="LIFETIME", help="Id of the lifetime; none means the whole tenant."),
     ] = None,
     metric: Annotated[
         str | None,
@@ -86,7 +86,7 @@ def complete(
     lifetime: Lifetime,
     execution: Annotated[
         str | None,
-        typer.Argument(metavar="[EXECUTION]", help="The waiting execution; none when only one waits."),
+        typer.Argument(metavar="EXECUTION", help="The waiting execution; none when only one waits."),
     ] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Go ahead.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="No.")] = False,

@@ -23,7 +23,7 @@ Deadline = Annotated[
 Paths = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[PATH]...", help="Directories or modules with handlers; the ready ones are always there."
+        metavar="PATH", help="Directories or modules with handlers; the ready ones are always there."
     ),
 ]
 Queues = Annotated[
