@@ -279,7 +279,9 @@ class Gate:
         for place in places:
             known = committed[place]
             beginning = ends[place][0]
-            state = self._checkpoints.newest(place.partition) or PartitionState(place.partition)
+            state = self._checkpoints.newest(place.partition) or PartitionState(
+                place.partition, self._partitions
+            )
             if state.next_offset < beginning:
                 raise LogTruncated(
                     f"{place.topic}[{place.partition}] begins at {beginning}, but the newest checkpoint that "

@@ -50,7 +50,7 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
             if verdict >= THROTTLE:
                 _refuse(flow, work, next_id, verdict, [m for m in matches if not m.rule.shadow])
                 return
-    if not from_queue and not _has_room(tenant, lifetime, node):
+    if not from_queue and not (_has_room(tenant, lifetime, node) and _is_first(tenant, lifetime)):
         lifetime.queued.append(work)
         tenant.waiting[lifetime.lifetime_id] = True
         return
@@ -110,14 +110,13 @@ def thaw(turn: Turn, tenant: Tenant) -> None:
     for lifetime in list(tenant.lifetimes.values()):
         if lifetime.is_live and lifetime.parked and not _is_frozen(tenant, lifetime):
             flow = Flow(turn, tenant, lifetime)
-            held_back, lifetime.parked = lifetime.parked, []
-            for work in held_back:
-                admit(flow, work)
+            lifetime.agenda += lifetime.parked
+            lifetime.parked = []
             ending.settle_down(flow)
 
 
 def _has_room(tenant: Tenant, lifetime: Lifetime, node: Task | Plan) -> bool:
-    """Whether the caps of the graph leave room, and nobody of the same lifetime waits already."""
+    """Whether the caps of the graph leave room for one more execution of the node."""
     limits = lifetime.graphs.graph.limits
     if limits.max_in_flight is None and not limits.max_in_flight_by_type:
         return True
@@ -128,6 +127,12 @@ def _has_room(tenant: Tenant, lifetime: Lifetime, node: Task | Plan) -> bool:
         return False
     cap = limits.max_in_flight_by_type.get(node.type)
     return cap is None or tenant.busy.get((graph_id, node.type), 0) < cap
+
+
+def _is_first(tenant: Tenant, lifetime: Lifetime) -> bool:
+    """Whether nobody waits for room in the same graph: who comes later goes to the end of the line."""
+    graph_id = lifetime.graph_key[0]
+    return not any(tenant.lifetimes[waiting].graph_key[0] == graph_id for waiting in tenant.waiting)
 
 
 def serve_waiting(turn: Turn, tenant: Tenant) -> None:

@@ -10,7 +10,7 @@ from headgate_guardrails.fold.controller import describe
 from headgate_guardrails.fold.evaluator import Match
 from headgate_guardrails.fold.flow import Flow, value_from
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close
-from headgate_guardrails.fold.rules import PAUSE
+from headgate_guardrails.fold.rules import ABORT, PAUSE
 from headgate_guardrails.fold.state import Lifetime
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
@@ -18,15 +18,25 @@ from headgate_protos.v1 import control_pb2
 
 def pause_for(flow: Flow, matches: Sequence[Match], cause_id: str, node_id: str) -> None:
     """Pause because rules were broken; the strongest one's ttl holds."""
-    strongest = next(m for m in matches if m.rule.verdict == PAUSE)
+    strongest = [m for m in matches if m.rule.verdict == PAUSE]
+    concerned = _concerned(flow, strongest)
     pause(
-        flow,
-        describe(strongest.violation),
-        strongest.rule.pause_ttl_ms,
+        concerned,
+        describe(strongest[-1].violation),
+        strongest[-1].rule.pause_ttl_ms,
         violations=[m.violation for m in matches],
         execution_id=cause_id,
         node_id=node_id,
     )
+
+
+def _concerned(flow: Flow, strongest: Sequence[Match]) -> Flow:
+    """Return the flow of the lifetime whose cap was passed: the highest one, whose fate the others share.
+
+    Matches of a lifetime come before those of the lifetimes above it.
+    """
+    owner = strongest[-1].owner
+    return flow if owner is None else flow.of(owner)
 
 
 def pause(flow: Flow, reason: str, ttl_ms: int, **event: Any) -> None:
@@ -63,12 +73,13 @@ def resume(flow: Flow, command_id: str) -> None:
 
 
 def unpark(flow: Flow) -> None:
-    """Admit what was held back in the lifetime and in the sub-graphs below it."""
-    held_back, flow.lifetime.parked = flow.lifetime.parked, []
-    for work in held_back:
-        admission.admit(flow, work)
+    """Put what was held back on the agenda, in the lifetime and in the sub-graphs below it."""
+    flow.lifetime.agenda += flow.lifetime.parked
+    flow.lifetime.parked = []
     for child in children(flow):
-        unpark(flow.of(child))
+        below = flow.of(child)
+        unpark(below)
+        settle_down(below)
 
 
 def children(flow: Flow) -> list[Lifetime]:
@@ -81,9 +92,10 @@ def children(flow: Flow) -> list[Lifetime]:
 def abort_for(flow: Flow, matches: Sequence[Match], cause_id: str, node_id: str) -> None:
     """Abort because rules were broken."""
     violations = [m.violation for m in matches]
-    flow.lifetime.violations = violations
+    concerned = _concerned(flow, [m for m in matches if m.rule.verdict == ABORT])
+    concerned.lifetime.violations = violations
     end(
-        flow,
+        concerned,
         pb.LIFETIME_STATUS_ABORTED,
         describe(violations[0]),
         violations=violations,
@@ -115,6 +127,7 @@ def end(flow: Flow, status: pb.LifetimeStatus, reason: str, **event: Any) -> Non
         )
     for flight_id in list(lifetime.inflight):
         abandon(flow.tenant, lifetime, flight_id, turn.clock)
+    lifetime.agenda = []
     lifetime.parked = []
     lifetime.queued = []
     flow.tenant.waiting.pop(lifetime.lifetime_id, None)
@@ -154,12 +167,30 @@ def _tell_parent(flow: Flow) -> None:
 
 
 def settle_down(flow: Flow) -> None:
-    """After anything has happened: let go of joins that nothing feeds any more, end what has run dry."""
+    """Work off the agenda, let go of joins that nothing feeds any more, end what has run dry.
+
+    Called once at the end of every verb. Admitting a sub-graph may end it at once and so give its parent
+    more to do: that is left to the call that is already at work on the parent.
+    """
     lifetime = flow.lifetime
-    if not lifetime.is_live:
+    if lifetime.settling:
         return
-    if lifetime.joins:
-        routing.starve_joins(flow)
+    lifetime.settling = True
+    while lifetime.is_live:
+        if lifetime.agenda:
+            admission.admit(flow, lifetime.agenda.pop(0))
+        elif not (lifetime.joins and routing.starve_a_join(flow)):
+            break
+    lifetime.settling = False
     if not lifetime.is_live or lifetime.inflight or lifetime.parked or lifetime.delayed or lifetime.queued:
         return
     end(flow, pb.LIFETIME_STATUS_COMPLETED, "")
+
+
+def republish(flow: Flow) -> None:
+    """Show ended lifetimes once more, this one and those above it, when their last hold has closed."""
+    owner: Lifetime | None = flow.lifetime
+    while owner is not None:
+        if not owner.is_live and not owner.spend.open_holds:
+            flow.control.view(owner)
+        owner = owner.parent

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +24,15 @@ from headgate_guardrails.fold.holds import close
 from headgate_guardrails.fold.routing import begin, task_done, watch_age
 from headgate_guardrails.fold.rules import CompiledPolicy, compile_policy
 from headgate_guardrails.fold.settlement import on_heartbeat, on_result, on_started
-from headgate_guardrails.fold.state import LOGIC_VERSION, Lifetime, PartitionState, Registered, Tenant
+from headgate_guardrails.fold.state import (
+    LOGIC_VERSION,
+    MAX_POLICY_RECORDS,
+    Lifetime,
+    PartitionState,
+    PolicyBook,
+    Registered,
+    Tenant,
+)
 from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
 from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp
 from headgate_guardrails.policy import METRICS, policy_from_json
@@ -32,6 +40,7 @@ from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, task_pb2
 from headgate_streams.codec import dead_letter, decode
 from headgate_streams.port import LogRecord
+from headgate_streams.topics import partition_for
 
 MAX_COMMANDS = 1_000
 """Command ids a tenant's state remembers, so that a repeated command is ignored."""
@@ -79,6 +88,9 @@ class GuardrailEngine:
         if envelope.tenant_id == EVERY_TENANT:
             self._partition_record(kind, envelope)
             return
+        home = partition_for(envelope.tenant_id, self.state.partitions)
+        if home != self.state.partition:
+            raise BadRecord("WRONG_PARTITION", f"the tenant's partition is {home}")
         tenant = self.state.tenants.get(envelope.tenant_id)
         if tenant is None:
             tenant = Tenant(envelope.tenant_id)
@@ -101,10 +113,9 @@ class GuardrailEngine:
                 )
             self.state.logic_version = max(self.state.logic_version, envelope.logic_version.version)
         elif kind == "policy_set":
-            compiled = _checked_policy(envelope.policy_set)
-            self.state.platform[compiled.policy.name] = compiled
-            for tenant in self.state.tenants.values():
-                tenant.judge_by(self.state.platform)
+            entered = _enter(self.state.platform, envelope)
+            if entered is not None:
+                _judge_anew(self.state, self.state.tenants.values(), *entered)
         elif kind != "tick":
             raise BadRecord("TENANT_SPOOF", f"{kind} needs a tenant of its own")
 
@@ -194,29 +205,53 @@ def judge_by(document_json: str) -> tuple[CompiledPolicy | None, str]:
         return None, str(error)
 
 
-def _checked_policy(given: execution_pb2.PolicySet) -> CompiledPolicy:
+def _enter(book: PolicyBook, envelope: execution_pb2.ExecutionEnvelope) -> tuple[str, bool] | None:
+    """Put a policy in force; return its name and whether the version changed, None for a repeated record."""
+    given = envelope.policy_set
+    if not envelope.envelope_id:
+        raise BadRecord(
+            "BAD_POLICY", "a policy record needs an envelope_id, so that a repeat of it can be told"
+        )
+    if envelope.envelope_id in book.records:
+        return None
     compiled, error = judge_by(given.document_json)
     if compiled is None:
         raise BadRecord("BAD_POLICY", error)
-    if (compiled.policy.name, compiled.policy.version) != (given.name, given.version):
+    name, version = compiled.policy.name, compiled.policy.version
+    if (name, version) != (given.name, given.version):
         raise BadRecord("BAD_POLICY", "name or version of the record are not those of the document")
     if hashlib.sha256(given.document_json.encode()).hexdigest() != given.sha256:
         raise BadRecord("BAD_POLICY", "the document does not have the checksum that the record gives")
-    return compiled
+    if book.versions.setdefault((name, version), given.sha256) != given.sha256:
+        raise BadRecord("BAD_POLICY", f"{name} v{version} was set with other content: raise the version")
+    before = book.in_force.get(name)
+    book.in_force[name] = compiled
+    book.records[envelope.envelope_id] = True
+    if len(book.records) > MAX_POLICY_RECORDS:
+        del book.records[next(iter(book.records))]
+    return name, before is not None and before.policy.version != version
+
+
+def _forget_raises(tenant: Tenant, policy: str) -> None:
+    """Another version is the last word on its caps: what was raised under the one before no longer holds."""
+    for budgets in (tenant.budgets, *(lifetime.budgets for lifetime in tenant.lifetimes.values())):
+        for key in [key for key in budgets if key[0] == policy]:
+            del budgets[key]
 
 
 def _set_policy(
     turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, _record: LogRecord
 ) -> None:
-    if envelope.envelope_id in tenant.commands:
-        return  # the same record once more: it must not bring an old version back
-    compiled = _checked_policy(envelope.policy_set)
-    key = (compiled.policy.name, compiled.policy.version)
-    if tenant.policy_versions.setdefault(key, envelope.policy_set.sha256) != envelope.policy_set.sha256:
-        raise BadRecord("BAD_POLICY", f"{key[0]} v{key[1]} was set with other content: raise the version")
-    tenant.policies[compiled.policy.name] = compiled
-    tenant.judge_by(turn.state.platform)
-    _obeyed(tenant, envelope.envelope_id)
+    entered = _enter(tenant.policies, envelope)
+    if entered is not None:
+        _judge_anew(turn.state, [tenant], *entered)
+
+
+def _judge_anew(state: PartitionState, tenants: Iterable[Tenant], policy: str, changed: bool) -> None:
+    for tenant in tenants:
+        if changed:
+            _forget_raises(tenant, policy)
+        tenant.judge_by(state.platform)
 
 
 def _lifetime(tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> Lifetime | None:
@@ -306,7 +341,7 @@ def _freeze_or_thaw(turn: Turn, tenant: Tenant, command: control_pb2.OperatorCom
 def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> None:
     order = envelope.command.raise_budget
     metric = "cost_nano_usd" if order.metric == "cost_usd" else order.metric
-    policy = tenant.policies.get(order.policy)
+    policy = tenant.policies.in_force.get(order.policy) or turn.state.platform.in_force.get(order.policy)
     rule = next((r for r in policy.policy.rules if r.name == order.rule), None) if policy else None
     if rule is None or metric not in METRICS or rule.limit is None or metric not in rule.limit.caps():
         raise BadRecord(

@@ -38,6 +38,8 @@ class Match(NamedTuple):
 
     rule: CompiledRule
     violation: control_pb2.GuardrailViolation
+    owner: Lifetime | None = None
+    """The lifetime above, when it is its cap that was passed and not the lifetime's own."""
 
 
 class Candidate(NamedTuple):
@@ -235,7 +237,7 @@ class PolicyEvaluator:
             limit = raised.get((rule.policy, rule.name, cap.metric), cap.value)
             committed, held, asked = _measure(cap, tenant, owner, clock, it)
             if committed + held + asked > limit:
-                yield _cap_match(cap, limit, committed, held, asked)
+                yield _cap_match(cap, limit, committed, held, asked)._replace(owner=None if own else owner)
 
 
 def verdict_of(matches: Iterable[Match]) -> int:
@@ -265,6 +267,27 @@ def _cap_match(cap: Cap, limit: int, committed: int, held: int, asked: int) -> M
             requested=asked,
         ),
     )
+
+
+def measures(cap: Cap, tenant: Tenant, lifetime: Lifetime, clock: int) -> tuple[int | None, int]:
+    """Return (committed, held) of a cap as it stands; (None, 0) for what looks at one execution."""
+    rule, metric = cap.rule, cap.metric
+    if metric == "wall_time_ms":
+        return clock - lifetime.started_at, 0
+    if metric == "depth":
+        return lifetime.depth, 0
+    if metric == "iterations":
+        return max((tally.iterations for tally in lifetime.nodes.values()), default=0), 0
+    if rule.scope == EXECUTION:
+        return None, 0
+    held_in = lifetime.spend if rule.scope == LIFETIME else tenant.spend
+    spend = tenant.windows[rule.key].at(clock) if rule.window_ms else held_in
+    holds = {
+        "tokens_used": held_in.held_tokens,
+        "cost_nano_usd": held_in.held_cost,
+        "executions": held_in.open_holds,
+    }
+    return getattr(spend, _SPEND[metric]), 0 if cap.settled_only else holds.get(metric, 0)
 
 
 def _measure(cap: Cap, tenant: Tenant, owner: Lifetime, clock: int, it: Candidate) -> tuple[int, int, int]:

@@ -200,4 +200,6 @@ def charged(usage: pb.ResourceUsage | None, hold: Amount) -> pb.ResourceUsage:
     priced = pb.ResourceUsage()
     priced.CopyFrom(usage)
     priced.cost_nano_usd = max(usage.cost_nano_usd, hold.cost)
+    if not usage.tokens_used:
+        priced.tokens_used = hold.tokens  # a handler that said nothing at all
     return priced

@@ -8,7 +8,7 @@ from typing import Any
 
 from headgate_graphs.model import Plan, Task
 from headgate_graphs.progress import JoinArrival, Lineage
-from headgate_guardrails.fold import admission, ending
+from headgate_guardrails.fold import ending
 from headgate_guardrails.fold.flow import Flow, payload_of
 from headgate_guardrails.fold.holds import abandon, close
 from headgate_guardrails.fold.state import Join, Work
@@ -61,10 +61,12 @@ def task_done(flow: Flow, work: Work, execution: task_pb2.TaskExecution) -> None
     else:
         execution.ClearField("input_data")
         execution.ClearField("ticket")
+        lifetime.transit = work.lineage
         for hop in routes.hops:
             _visit(flow, hop.target, hop.lineage, (done_id,), None, (execution,))
         for arrival in routes.arrivals:
             _arrive(flow, arrival, execution)
+        lifetime.transit = ()
 
 
 def plan_done(flow: Flow, work: Work, execution: plan_pb2.PlanExecution) -> str:
@@ -107,7 +109,7 @@ def _visit(
     input_data: pb.Payload | None,
     upstreams: tuple[task_pb2.TaskExecution, ...],
 ) -> None:
-    """Begin one more visit to a node; one above the graph's own cap ends the lifetime."""
+    """Put one more visit to a node on the agenda; one above the graph's own cap ends the lifetime."""
     lifetime = flow.lifetime
     if not lifetime.is_live:
         return
@@ -129,7 +131,7 @@ def _visit(
         return
     tally.iterations += 1
     work = Work(node_id, tally.iterations, 1, "", upstream_ids, lineage, input_data, upstreams, 0)
-    admission.admit(flow, work)
+    lifetime.agenda.append(work)
 
 
 # -- joins -----------------------------------------------------------------------------------------
@@ -211,6 +213,7 @@ def _cancel(flow: Flow, visit: str, losers: Sequence[str]) -> None:
             execution_id=flight_id,
             node_id=node_id,
         )
+    lifetime.agenda = [work for work in lifetime.agenda if not lost(work.lineage)]
     lifetime.parked = [work for work in lifetime.parked if not lost(work.lineage)]
     lifetime.queued = [work for work in lifetime.queued if not lost(work.lineage)]
     if not lifetime.queued:
@@ -223,7 +226,8 @@ def _alive(flow: Flow) -> set[str]:
     """Return the visits of forks in which something may still happen."""
     lifetime = flow.lifetime
     lineages = [flight.work.lineage for flight in lifetime.inflight.values()]
-    lineages += [work.lineage for work in (*lifetime.parked, *lifetime.queued)]
+    lineages += [work.lineage for work in (*lifetime.parked, *lifetime.queued, *lifetime.agenda)]
+    lineages.append(lifetime.transit)
     lineages += [work.lineage for _, work in lifetime.delayed.values()]
     lineages += [join.lineage for join in lifetime.joins.values() if not join.fired]
     return {frame.execution_id for lineage in lineages for frame in lineage}
@@ -238,17 +242,15 @@ def _forget_joins(flow: Flow, just_fired: str) -> None:
         del lifetime.joins[key]
 
 
-def starve_joins(flow: Flow) -> None:
-    """Decide the joins whose last missing branch has ended elsewhere: nothing more will come to them."""
+def starve_a_join(flow: Flow) -> bool:
+    """Decide a join whose last missing branch has ended elsewhere; return whether there was one."""
     lifetime = flow.lifetime
-    while lifetime.is_live:
-        alive = _alive(flow)
-        starved = next(
-            (key for key, join in lifetime.joins.items() if not join.fired and key[1] not in alive), None
-        )
-        if starved is None:
-            return
-        give_up(flow, starved, "JOIN_STARVED: nothing more can come")
+    alive = _alive(flow)
+    for key, join in lifetime.joins.items():
+        if not join.fired and key[1] not in alive:
+            give_up(flow, key, "JOIN_STARVED: nothing more can come")
+            return True
+    return False
 
 
 def give_up(flow: Flow, key: JoinKey, why: str) -> None:

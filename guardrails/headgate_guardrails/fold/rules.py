@@ -59,6 +59,22 @@ class CompiledRule(NamedTuple):
         """(policy, rule), under which its window is kept."""
         return self.policy, self.name
 
+    @property
+    def scope_name(self) -> str:
+        """execution, lifetime or tenant."""
+        return next(name for name, scope in SCOPES.items() if scope == self.scope)
+
+    @property
+    def says(self) -> str:
+        """What breaks the rule, when it is no cap; empty for a limit."""
+        if self.condition is not None:
+            return self.condition.text
+        for word, names in (("allow", self.allow), ("deny", self.deny), ("no progress", self.no_progress)):
+            if names is not None:
+                given = names.model_dump(mode="json", exclude_none=True)
+                return f"{word}: " + ", ".join(f"{kind} {value}" for kind, value in given.items())
+        return ""
+
 
 class Cap(NamedTuple):
     """One cap of one rule."""

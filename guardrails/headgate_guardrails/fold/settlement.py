@@ -13,7 +13,7 @@ from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import execution_id
 from headgate_graphs.model import Plan
 from headgate_guardrails.fold import ending, routing
-from headgate_guardrails.fold.admission import LEASE_MS, admit, reject
+from headgate_guardrails.fold.admission import LEASE_MS, reject
 from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
 from headgate_guardrails.fold.flow import HUMAN, Flow, hold_of, timeout_of
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close, pay, release, reserve
@@ -54,8 +54,7 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Executi
     flow = Flow(turn, tenant, lifetime)
     if not lifetime.is_live:
         lifetime.stopped_at = turn.clock
-        if hold is not None and lifetime.spend.open_holds == 0:
-            flow.control.view(lifetime)
+        ending.republish(flow)
         return
     if flight is not None:
         _accept(flow, flight, execution, cost, doubtful)
@@ -235,7 +234,7 @@ def retry_lost(flow: Flow, work: Work, lost_id: str, why: str) -> None:
 def _again(flow: Flow, work: Work, previous_id: str, wait_ms: int, lost: int) -> None:
     again = work._replace(attempt=work.attempt + 1, parent_execution_id=previous_id, lost=lost)
     if not wait_ms:
-        admit(flow, again)
+        flow.lifetime.agenda.append(again)
         return
     due = flow.turn.clock + wait_ms
     flow.lifetime.delayed[flow.id_of(again)] = (due, again)
@@ -331,8 +330,7 @@ def close_orphan(turn: Turn, tenant: Tenant, lifetime: Lifetime, orphan_key: str
         lifetime.settled[orphan_key] = 0
         pay(tenant, lifetime, left.node_id, charged(None, left.hold), turn.clock)
     lifetime.stopped_at = 0  # one that never reported: nobody knows when it stopped
-    if not lifetime.is_live and lifetime.spend.open_holds == 0:
-        Flow(turn, tenant, lifetime).control.view(lifetime)
+    ending.republish(Flow(turn, tenant, lifetime))
 
 
 def expire_run(flow: Flow, flight_id: str, flight: InFlight, run: Run) -> None:

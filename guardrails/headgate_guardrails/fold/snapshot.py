@@ -11,7 +11,6 @@ from headgate_guardrails.fold.engine import judge_by, orchestrate
 from headgate_guardrails.fold.holds import leave
 from headgate_guardrails.fold.ledger import Amount, Spend
 from headgate_guardrails.fold.progressing import Step
-from headgate_guardrails.fold.rules import CompiledPolicy
 from headgate_guardrails.fold.state import (
     InFlight,
     Join,
@@ -19,6 +18,7 @@ from headgate_guardrails.fold.state import (
     NodeTally,
     Orphan,
     PartitionState,
+    PolicyBook,
     Registered,
     Run,
     Tenant,
@@ -36,11 +36,12 @@ def capture(state: PartitionState) -> bytes:
     """Return the canonical bytes of the state."""
     checkpoint = pb.PartitionCheckpoint(
         partition=state.partition,
+        partitions=state.partitions,
         next_offset=state.next_offset,
         clock_ms=state.clock_ms,
         logic_version=state.logic_version,
         tenants=[_tenant(tenant) for tenant in state.tenants.values()],
-        policies=[compiled.policy.canonical_json() for compiled in state.platform.values()],
+        policies=_book(state.platform),
     )
     return checkpoint.SerializeToString(deterministic=True)
 
@@ -54,11 +55,11 @@ def restore(content: bytes) -> PartitionState:
     """Return the state kept in `content`; raises CheckpointUnreadable."""
     try:
         checkpoint = pb.PartitionCheckpoint.FromString(content)
-        state = PartitionState(checkpoint.partition)
+        state = PartitionState(checkpoint.partition, checkpoint.partitions)
         state.next_offset = checkpoint.next_offset
         state.clock_ms = checkpoint.clock_ms
         state.logic_version = checkpoint.logic_version
-        state.platform = _to_policies(checkpoint.policies)
+        state.platform = _to_book(checkpoint.policies)
         for kept in checkpoint.tenants:
             state.tenants[kept.tenant_id] = _to_tenant(kept, state.platform)
     except (ValueError, KeyError, TypeError) as error:
@@ -193,6 +194,16 @@ def _join(key: tuple[str, str], join: Join) -> pb.JoinState:
     )
 
 
+def _book(book: PolicyBook) -> pb.PolicyBookState:
+    return pb.PolicyBookState(
+        in_force=[compiled.policy.canonical_json() for compiled in book.in_force.values()],
+        versions=[
+            pb.PolicyVersionState(name=n, version=v, sha256=sha) for (n, v), sha in book.versions.items()
+        ],
+        records=list(book.records),
+    )
+
+
 def _tenant(tenant: Tenant) -> pb.TenantState:
     return pb.TenantState(
         tenant_id=tenant.tenant_id,
@@ -209,16 +220,12 @@ def _tenant(tenant: Tenant) -> pb.TenantState:
         ],
         budgets=_budgets(tenant.budgets),
         graphs=[registered.definition_json for registered in tenant.graphs.values()],
-        policies=[compiled.policy.canonical_json() for compiled in tenant.policies.values()],
+        policies=_book(tenant.policies),
         lifetimes=[_lifetime(lifetime) for lifetime in tenant.lifetimes.values()],
         ended=[pb.TombstoneState(lifetime_id=k, forget_at=at) for k, at in tenant.ended.items()],
         commands=list(tenant.commands),
         frozen=[pb.FreezeState(graph_id=k, reason=v) for k, v in tenant.frozen.items()],
         waiting=list(tenant.waiting),
-        policy_versions=[
-            pb.PolicyVersionState(name=n, version=v, sha256=sha)
-            for (n, v), sha in tenant.policy_versions.items()
-        ],
     )
 
 
@@ -315,17 +322,19 @@ def _to_lifetime(kept: pb.LifetimeState, tenant: Tenant) -> Lifetime:
     return lifetime
 
 
-def _to_policies(texts: Iterable[str]) -> dict[str, CompiledPolicy]:
-    policies = {}
-    for text in texts:
+def _to_book(kept: pb.PolicyBookState) -> PolicyBook:
+    book = PolicyBook()
+    for text in kept.in_force:
         compiled, error = judge_by(text)
         if compiled is None:
             raise ValueError(error)
-        policies[compiled.policy.name] = compiled
-    return policies
+        book.in_force[compiled.policy.name] = compiled
+    book.versions = {(one.name, one.version): one.sha256 for one in kept.versions}
+    book.records = dict.fromkeys(kept.records, True)
+    return book
 
 
-def _to_tenant(kept: pb.TenantState, platform: dict[str, CompiledPolicy]) -> Tenant:
+def _to_tenant(kept: pb.TenantState, platform: PolicyBook) -> Tenant:
     tenant = Tenant(kept.tenant_id)
     tenant.spend = _to_spend(kept.spend)
     tenant.budgets = _to_budgets(kept.budgets)
@@ -335,8 +344,7 @@ def _to_tenant(kept: pb.TenantState, platform: dict[str, CompiledPolicy]) -> Ten
             raise ValueError(error)
         metadata = orchestrator.graph.metadata
         tenant.graphs[metadata.id, metadata.version] = Registered(text, orchestrator)
-    tenant.policies = _to_policies(kept.policies)
-    tenant.policy_versions = {(one.name, one.version): one.sha256 for one in kept.policy_versions}
+    tenant.policies = _to_book(kept.policies)
     tenant.judge_by(platform)
     for one in kept.windows:
         window = tenant.windows[one.policy, one.rule]

@@ -105,6 +105,7 @@ class Lifetime:
     """One run of a graph."""
 
     __slots__ = (
+        "agenda",
         "budgets",
         "closing",
         "deadline",
@@ -131,12 +132,14 @@ class Lifetime:
         "reason",
         "reported",
         "settled",
+        "settling",
         "spend",
         "start_input",
         "started_at",
         "status",
         "stopped_at",
         "trail",
+        "transit",
         "violations",
         "wake",
         "wall_due",
@@ -177,6 +180,12 @@ class Lifetime:
         """Raised caps by (policy, rule, metric)."""
         self.reported: dict[tuple[str, int, str], bool] = {}
         """Shadow verdicts and warnings already published, by (policy, version, rule)."""
+        self.agenda: list[Work] = []
+        """What is admitted next in this turn; empty between records."""
+        self.transit: Lineage = ()
+        """Where the result that is being routed is; empty between records."""
+        self.settling = False
+        """Whether its agenda is being worked off in this turn."""
         self.parent: Lifetime | None = None
         """The lifetime whose task of type `graph` started this one; its sums contain this one's."""
         self.parent_id = ""
@@ -225,6 +234,24 @@ class Registered(NamedTuple):
     orchestrator: GraphOrchestrator
 
 
+MAX_POLICY_RECORDS = 1_000
+"""Policy records that are remembered, so that a repeated one does not bring an old version back."""
+
+
+class PolicyBook:
+    """The policies of a tenant or of the platform: those in force, and every version that ever was."""
+
+    __slots__ = ("in_force", "records", "versions")
+
+    def __init__(self) -> None:
+        self.in_force: dict[str, CompiledPolicy] = {}
+        """By name."""
+        self.versions: dict[tuple[str, int], str] = {}
+        """SHA-256 of every version that was ever set, by (name, version)."""
+        self.records: dict[str, bool] = {}
+        """Envelope ids of the last records, oldest first."""
+
+
 class Tenant:
     """Everything of one tenant."""
 
@@ -238,7 +265,6 @@ class Tenant:
         "graphs",
         "lifetimes",
         "policies",
-        "policy_versions",
         "spend",
         "tenant_id",
         "waiting",
@@ -256,9 +282,7 @@ class Tenant:
         self.budgets: dict[tuple[str, str, str], int] = {}
         self.graphs: dict[tuple[str, str], Registered] = {}
         """By (graph id, version)."""
-        self.policies: dict[str, CompiledPolicy] = {}
-        self.policy_versions: dict[tuple[str, int], str] = {}
-        """SHA-256 of every version that was ever set, by (name, version)."""
+        self.policies = PolicyBook()
         self.evaluator: PolicyEvaluator | None = None
         """What judges by the tenant's policies and those of the platform; None when there are none."""
         self.frozen: dict[str, str] = {}
@@ -273,9 +297,9 @@ class Tenant:
         self.commands: dict[str, bool] = {}
         """Ids of the last commands that were obeyed, oldest first."""
 
-    def judge_by(self, platform: dict[str, CompiledPolicy]) -> None:
+    def judge_by(self, platform: PolicyBook) -> None:
         """Make the evaluator of the tenant's own policies and the platform's anew."""
-        policies = [*platform.values(), *self.policies.values()]
+        policies = [*platform.in_force.values(), *self.policies.in_force.values()]
         self.evaluator = PolicyEvaluator(policies) if policies else None
         self.window_list = self.evaluator.windows_of(self) if self.evaluator else []
 
@@ -296,21 +320,24 @@ class PartitionState:
         "logic_version",
         "next_offset",
         "partition",
+        "partitions",
         "platform",
         "stale",
         "tenants",
     )
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, partitions: int) -> None:
         self.partition = partition
+        self.partitions = partitions
+        """Partitions of the log: a tenant's records are refused in any but its own."""
         self.next_offset = 0
         """Offset of the first record that is not in this state."""
         self.clock_ms = 0
         """The fold's clock: the highest append time seen, Unix ms."""
         self.logic_version = LOGIC_VERSION
         self.tenants: dict[str, Tenant] = {}
-        self.platform: dict[str, CompiledPolicy] = {}
-        """Policies that hold for every tenant, by name."""
+        self.platform = PolicyBook()
+        """Policies that hold for every tenant."""
         self.heap: list[tuple[int, str, str]] = []
         """(due, tenant, lifetime) of each wake-up; an entry that is not its lifetime's `wake` is stale."""
         self.stale = 0

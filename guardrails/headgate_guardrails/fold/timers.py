@@ -6,7 +6,6 @@ import heapq
 from collections.abc import Iterator
 
 from headgate_guardrails.fold import ending, routing
-from headgate_guardrails.fold.admission import admit
 from headgate_guardrails.fold.evaluator import verdict_of
 from headgate_guardrails.fold.flow import SUBGRAPH, Flow
 from headgate_guardrails.fold.rules import ABORT, PAUSE
@@ -94,7 +93,7 @@ def _ring(flow: Flow, kind: int, timer_id: str) -> None:
         ending.end(flow, pb.LIFETIME_STATUS_ABORTED, f"PAUSE_EXPIRED: {lifetime.reason}")
     elif kind == RETRY:
         _, work = lifetime.delayed.pop(timer_id)
-        admit(flow, work)
+        lifetime.agenda.append(work)
     elif kind == WAIT:
         expire_wait(flow, timer_id, lifetime.inflight[timer_id])
     elif kind == RUN:

@@ -26,10 +26,10 @@ def usage(tokens: int = 0, cost: int = 0, **more: Any) -> pb.ResourceUsage:
 
 
 class World:
-    """One partition, one tenant by default; `restoring` takes the state through a checkpoint at each record."""
+    """One partition; `restoring` takes the state through a checkpoint before each record."""
 
     def __init__(self, graph: AgentGraph, *policies: Policy, restoring: bool = False) -> None:
-        self.engine = GuardrailEngine(PartitionState(0))
+        self.engine = GuardrailEngine(PartitionState(0, 1))
         self.restoring = restoring
         self.clock = START_MS
         self.records: list[LogRecord] = []
@@ -211,7 +211,7 @@ class World:
 
     def refold(self) -> GuardrailEngine:
         """Fold the whole log anew and check that it says the same, byte for byte."""
-        engine = GuardrailEngine(PartitionState(0))
+        engine = GuardrailEngine(PartitionState(0, 1))
         again = [output for record in self.records for output in engine.apply(record)]
         assert [(o.topic, o.key, o.message.SerializeToString(deterministic=True)) for o in again] == [
             (o.topic, o.key, o.message.SerializeToString(deterministic=True)) for o in self.outputs
