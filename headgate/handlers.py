@@ -51,7 +51,7 @@ def beside(graph: Path) -> list[Path]:
     if graph.suffix == ".py" and graph.is_file():
         text = graph.read_text(encoding="utf-8", errors="replace")
         return [graph] if "@task" in text or "@plan" in text else [graph.parent]
-    return [graph.parent if graph.suffix in (".yaml", ".yml") else graph]
+    return [graph.parent if graph.is_file() else graph]
 
 
 def handler_types(registry: HandlerRegistry, kind: NodeKind) -> list[str]:
