@@ -47,7 +47,7 @@ def _own(registry: HandlerRegistry) -> Iterator[Handler]:
 
 
 def beside(graph: Path) -> list[Path]:
-    """Return where the handlers of the graph at a path are: its directory, and the module that is the graph."""
+    """Return where the handlers of a graph are: its directory, and the module that holds the graph."""
     directory = graph.parent if graph.is_file() else graph
     module = graph if graph.is_file() else graph / "graph.py"
     return [directory, module] if _has_handlers(module) else [directory]
