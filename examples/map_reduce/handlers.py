@@ -5,7 +5,7 @@
              ├→ map_3 ─┤
              └→ map_4 ─┘
 
-The same handlers serve graph.yaml, where a mapper is a task, and subgraphs.yaml, where it is a graph of its own.
+The same handlers serve graph.yaml, where a mapper is a task, and subgraphs.yaml, where it is a graph.
 """
 
 from __future__ import annotations
