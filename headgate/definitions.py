@@ -31,11 +31,19 @@ def register_new(client: Client, graph: AgentGraph) -> bool:
 
 
 def apply_new(client: Client, policy: Policy, tenant: str) -> bool:
-    """Apply a policy unless exactly it is in force already; return whether it was applied."""
+    """Apply a policy unless exactly it is in force already; return whether it was applied.
+
+    Raises UserError when the same version was set with other content: a version never changes.
+    """
     text = policy.canonical_json()
-    for known in client.observer.policies(tenant):
-        if known.name == policy.name and known.document_json == text:
-            return False
+    known = client.observer.policy_version(tenant, policy.name, policy.version)
+    if known is not None and known.document_json != text:
+        raise UserError(
+            f"policy {policy.name} v{policy.version} was set for tenant {tenant} with other content: "
+            "a version never changes, so raise metadata.version"
+        )
+    if known is not None and known in client.observer.policies(tenant):
+        return False
     client.apply_policy(policy, tenant)
     return True
 

@@ -47,11 +47,17 @@ def _own(registry: HandlerRegistry) -> Iterator[Handler]:
 
 
 def beside(graph: Path) -> list[Path]:
-    """Return where the handlers of the graph at a path are: its directory, or the module itself."""
-    if graph.suffix == ".py" and graph.is_file():
-        text = graph.read_text(encoding="utf-8", errors="replace")
-        return [graph] if "@task" in text or "@plan" in text else [graph.parent]
-    return [graph.parent if graph.suffix in (".yaml", ".yml") else graph]
+    """Return where the handlers of a graph are: its directory, and the module that holds the graph."""
+    directory = graph.parent if graph.is_file() else graph
+    module = graph if graph.is_file() else graph / "graph.py"
+    return [directory, module] if _has_handlers(module) else [directory]
+
+
+def _has_handlers(module: Path) -> bool:
+    if module.suffix != ".py" or not module.is_file() or module.name == "handlers.py":
+        return False
+    text = module.read_text(encoding="utf-8", errors="replace")
+    return "@task" in text or "@plan" in text
 
 
 def handler_types(registry: HandlerRegistry, kind: NodeKind) -> list[str]:

@@ -91,12 +91,27 @@ class Observer:
         return list(found.values())
 
     def policies(self, tenant: str) -> list[PolicySet]:
-        """Return the policies set for a tenant or for every tenant, the newest of each name."""
+        """Return the policies in force for a tenant, the platform's among them: the newest set of each name.
+
+        As the gate does, it passes over a version that was set before with other content.
+        """
+        versions: dict[tuple[str, str, int], str] = {}
         found: dict[tuple[str, str], PolicySet] = {}
+        for owner, policy in self._policy_sets(tenant):
+            key = (owner, policy.name, policy.version)
+            if versions.setdefault(key, policy.sha256) == policy.sha256:
+                found[owner, policy.name] = policy
+        return list(found.values())
+
+    def policy_version(self, owner: str, name: str, version: int) -> PolicySet | None:
+        """Return a policy version as it was first set for a tenant, or for "*"; None when it never was."""
+        sets = (policy for whose, policy in self._policy_sets(owner) if whose == owner)
+        return next((one for one in sets if (one.name, one.version) == (name, version)), None)
+
+    def _policy_sets(self, tenant: str) -> Iterator[tuple[str, PolicySet]]:
         for envelope in self._definitions(tenant):
             if envelope.WhichOneof("payload") == "policy_set":
-                found[(envelope.tenant_id, envelope.policy_set.name)] = envelope.policy_set
-        return list(found.values())
+                yield envelope.tenant_id, envelope.policy_set
 
     def dead_letters(self, tenant: str | None = None) -> Iterator[FoundLetter]:
         """Yield the dead letters of a tenant, or all of them; oldest first within a partition."""

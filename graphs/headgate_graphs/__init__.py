@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headgate_graphs.checks import Fault, faults
     from headgate_graphs.conditions import Condition, ConditionFailed, ConditionInvalid, Environment
+    from headgate_graphs.dot.writing import to_dot
     from headgate_graphs.errors import GraphInvalid, HeadgateError, PolicyInvalid, UserError
-    from headgate_graphs.export import to_dot, to_mermaid
+    from headgate_graphs.export import to_mermaid
     from headgate_graphs.ids import END
     from headgate_graphs.loading import checked, dump_yaml, graph_from_json, load_graph
     from headgate_graphs.model import (
@@ -47,16 +48,14 @@ _HOMES = {
         "ConditionInvalid",
         "Environment",
     ),
+    "headgate_graphs.dot.writing": ("to_dot",),
     "headgate_graphs.errors": (
         "GraphInvalid",
         "HeadgateError",
         "PolicyInvalid",
         "UserError",
     ),
-    "headgate_graphs.export": (
-        "to_dot",
-        "to_mermaid",
-    ),
+    "headgate_graphs.export": ("to_mermaid",),
     "headgate_graphs.ids": ("END",),
     "headgate_graphs.loading": (
         "checked",

@@ -1,4 +1,4 @@
-"""Pictures of a graph: Mermaid for pages, DOT for Graphviz. Called by `headgate graph show`. Pure.
+"""Pictures of a graph in Mermaid, for pages. Called by `headgate graph show`; `dot` draws for Graphviz. Pure.
 
 Tasks are boxes, plans are diamonds, people are rounded; a parallel edge is thick, a join is dotted.
 """
@@ -16,12 +16,6 @@ _MERMAID_ARROWS: Mapping[EdgeKind, str] = {
     EdgeKind.PARALLEL: "==>",
     EdgeKind.JOIN: "-.->",
     EdgeKind.FINAL: "-->",
-}
-_DOT_STYLES: Mapping[EdgeKind, str] = {
-    EdgeKind.NORMAL: "",
-    EdgeKind.PARALLEL: "penwidth=2.5",
-    EdgeKind.JOIN: "style=dashed",
-    EdgeKind.FINAL: "",
 }
 _LABEL_CHARS = 60
 _NOT_PLAIN = re.compile(r"[^ \w.,:;=!|?/()+*'\[\]-]", re.ASCII)
@@ -42,23 +36,8 @@ def to_mermaid(graph: AgentGraph) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_dot(graph: AgentGraph) -> str:
-    """Return a Graphviz digraph, one line for each node and edge, in document order."""
-    names = _names(graph)
-    title = _dot_text(f"{graph.metadata.id} {graph.metadata.version}")
-    lines = [f"digraph {title} {{", "    rankdir=TB;", '    start [shape=plaintext, label="start"];']
-    for node_id, node in graph.nodes.items():
-        lines.append(f"    {names[node_id]} [{_dot_shape(node)}, label={_dot_text(_label(node))}];")
-    lines += ['    stop [shape=plaintext, label="end"];', f"    start -> {names.get(graph.entry, 'stop')};"]
-    for edge in graph.edges:
-        label = f"label={_dot_text(_condition(edge))}" if _condition(edge) else ""
-        style = ", ".join(part for part in (_DOT_STYLES[edge.type], label) if part)
-        lines.append(f"    {names[edge.source]} -> {names[edge.target]}{f' [{style}]' if style else ''};")
-    return "\n".join([*lines, "}"]) + "\n"
-
-
 def _names(graph: AgentGraph) -> dict[str, str]:
-    """Return a name for each node that no drawing language can misread, such as a node called `end`."""
+    """Return a name for each node that Mermaid cannot misread, such as a node called `end`."""
     return {node_id: f"n{i}" for i, node_id in enumerate(graph.nodes)} | {END: "stop"}
 
 
@@ -80,14 +59,3 @@ def _mermaid_shape(node: Task | Plan) -> tuple[str, str]:
 def _mermaid_text(text: str) -> str:
     """Return `text` with everything that Mermaid or HTML could read as syntax as a character code."""
     return _NOT_PLAIN.sub(lambda found: f"#{ord(found.group())};", text)
-
-
-def _dot_shape(node: Task | Plan) -> str:
-    if isinstance(node, Plan):
-        return "shape=diamond"
-    return "shape=box, style=rounded" if node.type == "human" else "shape=box"
-
-
-def _dot_text(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    return f'"{escaped}"'

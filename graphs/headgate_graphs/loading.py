@@ -28,26 +28,32 @@ from headgate_graphs.documents import (
 from headgate_graphs.errors import GraphInvalid, UserError
 from headgate_graphs.model import AgentGraph
 
-GRAPH_FILES = ("graph.yaml", "graph.yml", "graph.py")
+GRAPH_FILES = ("graph.yaml", "graph.yml", "graph.py", "graph.dot")
 """What a graph's directory holds, in the order in which they are looked for."""
 _YAML = (".yaml", ".yml", ".json")
+_DOT = (".dot", ".gv")
 
 
 def load_graph(path: Path) -> AgentGraph:
     """Return the checked graph at `path`. Raises GraphInvalid with all faults and their places.
 
-    `path` is a YAML file; a Python module with a variable `graph`; or a directory with `graph.yaml`, beside
-    which `tasks/*.yaml` and `plans/*.yaml` hold one node each (in the order of their names, after the nodes
-    in `graph.yaml`; the id is the file's name when it gives none), or with `graph.py`.
+    `path` is a YAML file; a DOT file; a Python module with a variable `graph`; or a directory with one of
+    them. Beside its `graph.yaml`, `tasks/*.yaml` and `plans/*.yaml` may hold one node each (in the order of
+    their names, after the nodes in `graph.yaml`; the id is the file's name when it gives none).
     """
     file = _graph_file(path) if path.is_dir() else path
     if file.suffix == ".py":
         return _from_module(file)
+    if file.suffix in _DOT:
+        return _from_document(_read_dot(file))
     if file.suffix not in _YAML:
-        raise GraphInvalid(_shown(path), ["a graph is a .yaml file, a .py module or a directory with one"])
+        kinds = "a .yaml file, a .dot file, a .py module or a directory with one"
+        raise GraphInvalid(_shown(path), [f"a graph is {kinds}"])
     document = _read(file)
-    if path.is_dir():
-        document = _with_nodes_beside(document, path)
+    return _from_document(_with_nodes_beside(document, path) if path.is_dir() else document)
+
+
+def _from_document(document: Document) -> AgentGraph:
     graph = validate(document, AgentGraph, GraphInvalid)
     found = [(document.mark_of(fault.path), fault.path, fault.message) for fault in faults(graph)]
     if found:
@@ -89,11 +95,21 @@ def _graph_file(directory: Path) -> Path:
 
 
 def _read(file: Path) -> Document:
+    return read_yaml(_text(file), _shown(file), GraphInvalid)
+
+
+def _read_dot(file: Path) -> Document:
+    from headgate_graphs.dot.reading import document_from_dot  # few read DOT; the others pay for no parser
+
+    return document_from_dot(_text(file), _shown(file))
+
+
+def _text(file: Path) -> str:
+    """Return what the file holds, or one byte more than a document may have."""
     where = _shown(file)
     try:
         with file.open("rb") as opened:
-            content = opened.read(MAX_DOCUMENT_BYTES + 1)
-        return read_yaml(content.decode(), where, GraphInvalid)
+            return opened.read(MAX_DOCUMENT_BYTES + 1).decode()
     except OSError as failure:
         raise GraphInvalid(where, [failure.strerror or "cannot be read"]) from None
     except UnicodeDecodeError as failure:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import EVERY_TENANT, is_tenant_id, tenant_id
 from headgate_protos.v1.common_pb2 import ExecutionHeaders, Source
-from headgate_protos.v1.control_pb2 import ExecutionEvent
+from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.state_pb2 import CheckpointPointer
@@ -36,6 +36,7 @@ LETTER_VALUE_BYTES: Final = 65_536
 LETTER_KEY_BYTES: Final = 1_024
 
 _EVERY_TENANT_KINDS: Final = frozenset({"tick", "logic_version", "policy_set"})
+_LAST_CONTROL_TYPE: Final = max(ControlType.values())
 _KEYED_BY_EXECUTION: Final = frozenset({TaskInput, PlanInput})
 
 
@@ -161,7 +162,7 @@ def _check_input(message: TaskInput | PlanInput, tenant: str) -> None:
 
 def _check_event(event: ExecutionEvent, tenant: str) -> None:
     _only_one_tenant("an ExecutionEvent", tenant)
-    _check_enum("type", event.type, 4)
+    _check_enum("type", event.type, _LAST_CONTROL_TYPE)
 
 
 def _check_view(view: LifetimeView, tenant: str) -> None:

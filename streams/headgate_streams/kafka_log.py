@@ -145,10 +145,9 @@ class KafkaLog:
         try:
             return int(self._answer(future, f"cannot read the offsets of {where}").offset)
         except KafkaException as exception:
-            error = kafka_error(exception)
-            if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):
+            if tp.partition >= self._partition_counts().get(tp.topic, 0):
                 raise UserError(f"there is no partition {where}: create the topics first") from exception
-            raise meaning(error, f"cannot read the offsets of {where}") from exception
+            raise meaning(kafka_error(exception), f"cannot read the offsets of {where}") from exception
 
     def _admin(self) -> AdminClient:
         with self._lock:

@@ -39,6 +39,11 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
         lifetime.parked.append(work)
         return
     node = lifetime.graphs.nodes[work.node_id]
+    if not from_queue and not (_has_room(tenant, lifetime, node) and _is_first(tenant, lifetime, node)):
+        # Judged when its turn comes: what is held now will have been settled by then.
+        lifetime.queued.append(work)
+        tenant.waiting[lifetime.lifetime_id] = True
+        return
     hold = hold_of(node)
     next_id = flow.id_of(work)
     if tenant.evaluator is not None:
@@ -50,10 +55,6 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
             if verdict >= THROTTLE:
                 _refuse(flow, work, next_id, verdict, [m for m in matches if not m.rule.shadow])
                 return
-    if not from_queue and not (_has_room(tenant, lifetime, node) and _is_first(tenant, lifetime)):
-        lifetime.queued.append(work)
-        tenant.waiting[lifetime.lifetime_id] = True
-        return
     _dispatch(flow, work, next_id, node, hold)
 
 
@@ -129,8 +130,10 @@ def _has_room(tenant: Tenant, lifetime: Lifetime, node: Task | Plan) -> bool:
     return cap is None or tenant.busy.get((graph_id, node.type), 0) < cap
 
 
-def _is_first(tenant: Tenant, lifetime: Lifetime) -> bool:
+def _is_first(tenant: Tenant, lifetime: Lifetime, node: Task | Plan) -> bool:
     """Whether nobody waits for room in the same graph: who comes later goes to the end of the line."""
+    if not tenant.waiting or node.type in (HUMAN, SUBGRAPH):
+        return True
     graph_id = lifetime.graph_key[0]
     return not any(tenant.lifetimes[waiting].graph_key[0] == graph_id for waiting in tenant.waiting)
 
@@ -253,7 +256,8 @@ def _descend(flow: Flow, new_id: str, work: Work, node: Task) -> None:
     child_id = f"sub-{new_id}"
     key = tenant.newest(graph_id, version) if is_name(graph_id) else None
     if key is None:
-        message = f"{graph_id[:64]!a} {version[:32]} is not registered for this tenant"
+        named = f"{graph_id[:64]!a} {version[:32]}".rstrip()
+        message = f"{named} is not registered for this tenant"
         routing.deliver_failure(flow, new_id, "UNKNOWN_GRAPH", message)
         return
     if parent.depth + 1 > parent.graphs.graph.limits.max_depth:

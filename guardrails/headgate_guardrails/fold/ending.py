@@ -53,6 +53,7 @@ def pause(flow: Flow, reason: str, ttl_ms: int, **event: Any) -> None:
         flow.arm(lifetime.pause_due)
     flow.control.event(lifetime, control_pb2.CONTROL_TYPE_PAUSE_LIFETIME, reason, **event)
     flow.control.view(lifetime)
+    _tell_below(flow, control_pb2.CONTROL_TYPE_PAUSE_LIFETIME, "the lifetime above it is paused")
 
 
 def resume(flow: Flow, command_id: str) -> None:
@@ -69,7 +70,16 @@ def resume(flow: Flow, command_id: str) -> None:
         command_id=command_id,
     )
     flow.control.view(lifetime)
+    _tell_below(flow, control_pb2.CONTROL_TYPE_RESUME_LIFETIME, "the lifetime above it goes on")
     unpark(flow)
+
+
+def _tell_below(flow: Flow, type_: control_pb2.ControlType, reason: str) -> None:
+    """Name the sub-graphs as well: a worker knows only the lifetime that its input is of."""
+    for child in children(flow):
+        if child.status == pb.LIFETIME_STATUS_RUNNING:
+            flow.control.event(child, type_, reason)
+            _tell_below(flow.of(child), type_, reason)
 
 
 def unpark(flow: Flow) -> None:

@@ -31,6 +31,12 @@ MAX_BACKOFF_DOUBLINGS = 20
 """2**20 times the first wait is above every cap; doubling stops there so that no number grows for ever."""
 MAX_LOST = 5
 """Attempts of one visit that may be lost with their workers."""
+MAX_GIVEN_BACK = 1_000
+"""Attempts of one visit that workers may give back because of pauses; one pause causes one."""
+GIVEN_BACK = "PAUSED"
+"""Code of a run that a worker did not begin because a pause had come after its input."""
+NOT_BEGUN = "NOT_BEGUN"
+"""Code of a run that a worker did not begin because it is not wanted any more."""
 
 
 def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Execution, record: bytes) -> None:
@@ -49,19 +55,36 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Executi
     doubtful = usage is not None and not is_believable(usage)
     hold = _close_hold(tenant, lifetime, flight, headers.execution_id, run_id)
     lifetime.settled[run_id] = checksum
+    began = not _never_began(execution, usage)
     cost = charged(None if doubtful else usage, hold or hold_of(lifetime.graphs.nodes[headers.node_id]))
-    pay(tenant, lifetime, headers.node_id, cost, turn.clock, size_of(execution))
+    if began:
+        pay(tenant, lifetime, headers.node_id, cost, turn.clock, size_of(execution))
     flow = Flow(turn, tenant, lifetime)
     if not lifetime.is_live:
-        lifetime.stopped_at = turn.clock
+        if began:
+            lifetime.stopped_at = turn.clock
         ending.republish(flow)
         return
-    if flight is not None:
+    if not began:
+        if flight is not None and not flight.runs:  # else another run of it goes on
+            close(tenant, lifetime, headers.execution_id, turn.clock)
+            _take_back(flow, flight.work, execution)
+    elif flight is not None:
         _accept(flow, flight, execution, cost, doubtful)
     else:
         matches = _judge(flow, headers, cost, execution, None)
         _obey(flow, matches, headers.execution_id, headers.node_id)
     ending.settle_down(flow)
+
+
+def _never_began(execution: Execution, usage: pb.ResourceUsage | None) -> bool:
+    """Whether a worker says that it did not begin the run; then it was no execution and used nothing."""
+    return (
+        execution.headers.status == pb.EXECUTION_STATUS_ABORTED
+        and execution.result.error.code in (GIVEN_BACK, NOT_BEGUN)
+        and usage is not None
+        and not (usage.tokens_used or usage.cost_nano_usd or usage.latency_ms or usage.unpriced)
+    )
 
 
 def _refuse_forged(tenant: Tenant, lifetime: Lifetime, execution: Execution, flight: InFlight | None) -> None:
@@ -143,8 +166,9 @@ def _accept(
     elif isinstance(execution, plan_pb2.PlanExecution):
         fault = routing.plan_done(flow, work, execution)
         if fault:
-            code = fault.split(":", 1)[0]
-            retry_failed(flow, work, done_id, pb.ExecutionError(code=code, message=fault, retryable=True))
+            code, _, message = fault.partition(": ")
+            error = pb.ExecutionError(code=code, message=message, retryable=True)
+            retry_failed(flow, work, done_id, error)
     else:
         routing.task_done(flow, work, execution)
 
@@ -206,13 +230,13 @@ def _obey(flow: Flow, matches: Sequence[Match], cause_id: str, node_id: str) -> 
 def _retry(flow: Flow, work: Work, failed_id: str, error: pb.ExecutionError) -> bool:
     """Schedule the next attempt if one is left; return whether there is one."""
     config = flow.lifetime.graphs.nodes[work.node_id].config
-    tries = work.attempt - work.lost
+    tries = work.attempt - work.lost - work.given_back
     if not error.retryable or tries > config.max_retries:
         return False
     wait = min(config.backoff_ms << min(tries - 1, MAX_BACKOFF_DOUBLINGS), config.max_backoff_ms)
     # Jitter of up to a quarter, taken from the execution id: the same in every fold of the log.
     wait += wait * (int(failed_id[:4], 16) & 0xFF) // 1024
-    _again(flow, work, failed_id, wait, work.lost)
+    _again(flow, work, failed_id, wait)
     return True
 
 
@@ -228,11 +252,20 @@ def retry_lost(flow: Flow, work: Work, lost_id: str, why: str) -> None:
         message = f"given up after {work.lost + 1} lost attempts: {why}"
         routing.fail(flow, work, lost_id, "LOST", message)
     else:
-        _again(flow, work, lost_id, 0, work.lost + 1)
+        _again(flow, work._replace(lost=work.lost + 1), lost_id, 0)
 
 
-def _again(flow: Flow, work: Work, previous_id: str, wait_ms: int, lost: int) -> None:
-    again = work._replace(attempt=work.attempt + 1, parent_execution_id=previous_id, lost=lost)
+def _take_back(flow: Flow, work: Work, execution: Execution) -> None:
+    """Admit anew what a worker did not begin: a pause that still holds parks it. That is no try either."""
+    done_id, code = execution.headers.execution_id, execution.result.error.code
+    if code == GIVEN_BACK and work.given_back < MAX_GIVEN_BACK:
+        _again(flow, work._replace(given_back=work.given_back + 1), done_id, 0)
+    else:
+        retry_lost(flow, work, done_id, "its worker did not begin it")
+
+
+def _again(flow: Flow, work: Work, previous_id: str, wait_ms: int) -> None:
+    again = work._replace(attempt=work.attempt + 1, parent_execution_id=previous_id)
     if not wait_ms:
         flow.lifetime.agenda.append(again)
         return

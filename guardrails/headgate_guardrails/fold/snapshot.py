@@ -100,6 +100,7 @@ def _work(work: Work) -> pb.WorkState:
         input_data=work.input_data,
         upstreams=work.upstreams,
         lost=work.lost,
+        given_back=work.given_back,
     )
 
 
@@ -258,6 +259,7 @@ def _to_work(kept: pb.WorkState) -> Work:
         kept.input_data if kept.HasField("input_data") else None,
         tuple(kept.upstreams),
         kept.lost,
+        kept.given_back,
     )
 
 

@@ -34,6 +34,8 @@ class Work(NamedTuple):
     """For plans."""
     lost: int
     """Attempts at this visit that were lost with their worker; they do not count as retries."""
+    given_back: int = 0
+    """Attempts at this visit that a worker gave back unbegun because of a pause; nor do these."""
 
 
 class Run:

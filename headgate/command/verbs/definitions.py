@@ -12,7 +12,7 @@ from headgate.command.place import Place
 from headgate.command.verb import verb
 
 GraphPath = Annotated[
-    Path, typer.Argument(metavar="PATH", help="A directory with graph.yaml, a YAML file, or a Python module.")
+    Path, typer.Argument(metavar="PATH", help="A directory with graph.yaml; a YAML, DOT or Python file.")
 ]
 PolicyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A policy in YAML.")]
 
@@ -71,8 +71,7 @@ def graph_show(
     format: Annotated[GraphFormat, typer.Option("--format", help="How to write it.")] = GraphFormat.YAML,
 ) -> None:
     """Write a graph as YAML, a Mermaid or DOT drawing, canonical JSON, or the JSON Schema for editors."""
-    from headgate_graphs.export import to_dot, to_mermaid
-    from headgate_graphs.loading import dump_yaml, load_graph
+    from headgate_graphs import dump_yaml, load_graph, to_dot, to_mermaid
 
     graph = load_graph(path)
     if format is GraphFormat.SCHEMA:
@@ -132,6 +131,7 @@ def policy_apply(
 ) -> None:
     """Put a policy in force for a tenant; it replaces the one of the same name."""
     from headgate.command.printing import say, say_json
+    from headgate.definitions import apply_new
     from headgate_graphs.ids import EVERY_TENANT
     from headgate_guardrails.policy import load_policy
 
@@ -139,12 +139,14 @@ def policy_apply(
     settings = place.settings()
     tenant = EVERY_TENANT if every_tenant else settings.tenant
     with place.client(settings) as client:
-        client.apply_policy(policy, tenant)
+        new = apply_new(client, policy, tenant)
     if place.json:
-        say_json({"policy": policy.name, "version": policy.version, "tenant": tenant})
+        said = {"policy": policy.name, "version": policy.version, "applied": new}
+        say_json(said | {"tenant": tenant})
     else:
         whom = "every tenant" if every_tenant else f"tenant {tenant}"
-        say(f"applied policy {policy.name} v{policy.version} for {whom}: in force once the gate reads it")
+        when = "in force once the gate reads it" if new else "it is in force already"
+        say(f"policy {policy.name} v{policy.version} for {whom}: {when}")
 
 
 def policy_show(place: Place) -> None:

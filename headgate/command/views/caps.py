@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from headgate.command.views.state import LifetimeState
 from headgate_guardrails.policy import Policy
 
+MEASURED = frozenset({"tokens_used", "cost_nano_usd", "latency_ms", "executions", "iterations"})
+"""Metrics that can be summed from what happened; the gate alone knows the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cap:
@@ -41,6 +44,7 @@ def caps_of(policies: Iterable[Policy], state: LifetimeState) -> list[Cap]:
         for rule in policy.rules
         if rule.limit is not None
         for metric, limit in rule.limit.caps().items()
+        if metric in MEASURED
     ]  # fmt: skip
 
 

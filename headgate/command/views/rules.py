@@ -17,11 +17,23 @@ def rule_rows(policy: Policy) -> list[tuple[str, ...]]:
 
 
 def _condition(rule: Rule) -> str:
-    if rule.limit is None:
-        return str(rule.when)
-    caps = (
+    if rule.limit is not None:
+        return _caps(rule.limit.caps(), rule.window_ms)
+    if rule.when is not None:
+        return rule.when
+    kinds = ("no_progress", "allow", "deny")
+    name, terms = next((kind, found) for kind in kinds if (found := getattr(rule, kind)) is not None)
+    parts = (f"{key} {_listed(value)}" for key, value in terms.model_dump(exclude_none=True).items())
+    return f"{name.replace('_', ' ')}: " + ", ".join(parts)
+
+
+def _caps(caps: dict[str, int], window_ms: int | None) -> str:
+    texts = (
         f"{'cost' if metric.startswith('cost') else metric} ≤ {amount(metric, value)}"
-        for metric, value in rule.limit.caps().items()
+        for metric, value in caps.items()
     )
-    window = f" per {format_duration(rule.window_ms)}" if rule.window_ms else ""
-    return ", ".join(caps) + window
+    return ", ".join(texts) + (f" per {format_duration(window_ms)}" if window_ms else "")
+
+
+def _listed(value: object) -> str:
+    return " ".join(str(one) for one in value) if isinstance(value, tuple | list) else str(value)

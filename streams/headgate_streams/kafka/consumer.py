@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 
-from headgate_graphs.errors import LogUnavailable, PartitionLost, UserError
+from headgate_graphs.errors import PartitionLost, UserError
+from headgate_streams.kafka.bounded import BoundedCalls
 from headgate_streams.kafka.clients import (
     ANSWER_S,
     CONSUMER,
@@ -29,10 +31,20 @@ from headgate_streams.kafka.polling import Poller
 from headgate_streams.port import Committed, LogRecord, OnAssign, OnRevoke, TopicPartition
 
 _logger = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
-_STALE_PAUSE_S: Final = 0.02
-"""A stale epoch is cured by the next heartbeat, which the client sends by itself."""
+_AGAIN_S: Final = 0.02
+"""Pause before asking again: a stale epoch is cured by the next heartbeat, a moved coordinator by a query."""
+_AGAIN: Final = frozenset(
+    {
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError._WAIT_COORD,
+    }
+)
 
 
 class KafkaConsumer:
@@ -45,9 +57,12 @@ class KafkaConsumer:
         self._client = Consumer({**configuration, "error_cb": self._troubles}, logger=client_logger)
         self._poller = Poller(self._client)
         self._owned: frozenset[TopicPartition] = frozenset()
+        self._lost: frozenset[TopicPartition] = frozenset()
         self._on_assign: OnAssign | None = None
         self._on_revoke: OnRevoke | None = None
+        self._calls = BoundedCalls("headgate-kafka-calls")
         self._is_open = True
+        self._is_in_callback = False
 
     def subscribe(
         self, topics: Sequence[str], on_assign: OnAssign | None = None, on_revoke: OnRevoke | None = None
@@ -65,7 +80,7 @@ class KafkaConsumer:
         if missing:
             raise UserError(f"there is no topic {', '.join(missing)}: create the topics first")
         self._client.subscribe(
-            list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+            list(topics), on_assign=self._on_assigned, on_revoke=self._on_revoked, on_lost=self._on_lost
         )
 
     def _existing_topics(self) -> set[str]:
@@ -76,7 +91,9 @@ class KafkaConsumer:
             raise self._troubles.unavailable("to a subscription") from exception
 
     def poll(self, timeout_s: float, max_records: int = 500) -> list[LogRecord]:
-        """Return what is there; assignment callbacks run in here."""
+        """Return what is there; assignment callbacks run in here. Nothing comes while a commit is out."""
+        if not self._calls.is_free(timeout_s):
+            return []
         return self._poller.poll(timeout_s, max_records)
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
@@ -91,21 +108,16 @@ class KafkaConsumer:
             confluent_kafka.TopicPartition(tp.topic, tp.partition, committed.offset, committed.metadata)
             for tp, committed in offsets.items()
         ]
-        self._while_stale(lambda: self._commit_once(wanted, offsets.keys()), "to a commit")
-
-    def _commit_once(self, wanted: list[Any], partitions: Iterable[TopicPartition]) -> None:
-        if not self._owned.issuperset(partitions):
+        if not self._owned.issuperset(offsets) or not self._lost.isdisjoint(offsets):
             raise PartitionLost(f"group {self._group}: a partition to commit is not assigned to this member")
-        for answer in self._client.commit(offsets=wanted, asynchronous=False) or ():
-            if answer.error is not None:
-                raise KafkaException(answer.error)
+        self._ask(lambda: self._client.commit(offsets=wanted, asynchronous=False), "to a commit")
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed | None]:
         """Return the group's positions, from the coordinator."""
         asked = [confluent_kafka.TopicPartition(tp.topic, tp.partition) for tp in partitions]
         if not asked:
             return {}
-        answers = self._while_stale(lambda: self._committed_once(asked), "for committed offsets")
+        answers = self._ask(lambda: self._client.committed(asked, timeout=ANSWER_S), "with committed offsets")
         return {
             TopicPartition(answer.topic, answer.partition): (
                 Committed(answer.offset, answer.metadata or "") if answer.offset >= 0 else None
@@ -113,30 +125,27 @@ class KafkaConsumer:
             for answer in answers
         }
 
-    def _committed_once(self, asked: list[Any]) -> list[Any]:
-        answers: list[Any] = self._client.committed(asked, timeout=ANSWER_S)
-        for answer in answers:
-            if answer.error is not None:
-                raise KafkaException(answer.error)
-        return answers
-
-    def _while_stale(self, ask: Callable[[], _T], doing: str) -> _T:
-        """Ask again while the broker says that the member's epoch is not the newest, for a bounded time."""
+    def _ask(self, question: Callable[[], list[Any] | None], doing: str) -> list[Any]:
+        """Return the coordinator's answers, asking again for a bounded time while that may help."""
         deadline = time.monotonic() + ANSWER_S
         while True:
             try:
-                return ask()
+                answers = self._call(question, deadline - time.monotonic()) or []
+                error = next((answer.error for answer in answers if answer.error is not None), None)
+                if error is None:
+                    return answers
+            except TimeoutError:
+                raise self._troubles.unavailable(doing) from None
             except KafkaException as exception:
                 error = kafka_error(exception)
-                if error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
-                    raise self._troubles.unavailable(doing) from exception
-                if error.code() != KafkaError.STALE_MEMBER_EPOCH:
-                    raise meaning(error, f"group {self._group}") from exception
-                if time.monotonic() > deadline:
-                    raise LogUnavailable(
-                        f"group {self._group}: the member's epoch stays stale"
-                    ) from exception
-            time.sleep(_STALE_PAUSE_S)
+            if error.code() not in _AGAIN or time.monotonic() + _AGAIN_S > deadline:
+                raise meaning(error, f"group {self._group}")
+            time.sleep(_AGAIN_S)
+
+    def _call(self, question: Callable[[], _T], timeout_s: float) -> _T:
+        # Inside a callback the client answers no other thread; the broker has just spoken there, so a call
+        # on this thread will hardly hang.
+        return question() if self._is_in_callback else self._calls.call(question, timeout_s)
 
     def assignment(self) -> frozenset[TopicPartition]:
         """Return what this member owns."""
@@ -144,11 +153,17 @@ class KafkaConsumer:
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop fetching; partitions that are no longer owned are skipped."""
+        self._settle()
         self._client.pause(self._still_owned(partitions))
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         """Fetch again; partitions that are no longer owned are skipped."""
+        self._settle()
         self._client.resume(self._still_owned(partitions))
+
+    def _settle(self) -> None:
+        if not self._is_in_callback and not self._calls.is_free(ANSWER_S):
+            raise self._troubles.unavailable("to an earlier commit")
 
     def _still_owned(self, partitions: Iterable[TopicPartition]) -> list[confluent_kafka.TopicPartition]:
         return [confluent_kafka.TopicPartition(*tp) for tp in partitions if tp in self._owned]
@@ -158,28 +173,44 @@ class KafkaConsumer:
         if not self._is_open:
             return
         self._is_open = False
-        self._client.close()
-        if self._owned:
+        # Told here, where a commit still counts and is waited for, and not from inside the client's close.
+        try:
             self._tell_revoked(self._owned)
+        finally:
+            close_in_time(self._client, self._calls)
 
-    def _assigned(self, client: Consumer, added: list[Any]) -> None:
+    @contextmanager
+    def _callback(self) -> Iterator[None]:
+        self._is_in_callback = True
+        try:
+            yield
+        finally:
+            self._is_in_callback = False
+
+    def _on_assigned(self, client: Consumer, added: list[Any]) -> None:
         names = sorted(TopicPartition(tp.topic, tp.partition) for tp in added)
-        chosen = self._on_assign(names) if self._on_assign is not None else {}
-        committed = self.committed(tp for tp in names if tp not in chosen)
-        client.incremental_assign(
-            [confluent_kafka.TopicPartition(*tp, _start(tp, chosen, committed)) for tp in names]
-        )
+        with self._callback():
+            chosen = self._on_assign(names) if self._on_assign is not None else {}
+            committed = self.committed(tp for tp in names if tp not in chosen)
+            client.incremental_assign(
+                [confluent_kafka.TopicPartition(*tp, _start(tp, chosen, committed)) for tp in names]
+            )
         self._owned |= frozenset(names)
 
-    def _revoked(self, client: Consumer, removed: list[Any]) -> None:
-        try:
-            self._tell_revoked(TopicPartition(tp.topic, tp.partition) for tp in removed)
-        finally:
-            client.incremental_unassign(removed)
+    def _on_revoked(self, client: Consumer, removed: list[Any]) -> None:
+        with self._callback():
+            try:
+                self._tell_revoked(TopicPartition(tp.topic, tp.partition) for tp in removed)
+            finally:
+                client.incremental_unassign(removed)
 
-    def _lost(self, client: Consumer, removed: list[Any]) -> None:
+    def _on_lost(self, client: Consumer, removed: list[Any]) -> None:
         _logger.warning("group %s: lost %d partitions; joining again", self._group, len(removed))
-        self._revoked(client, removed)
+        self._lost = frozenset(TopicPartition(tp.topic, tp.partition) for tp in removed)
+        try:
+            self._on_revoked(client, removed)
+        finally:
+            self._lost = frozenset()
 
     def _tell_revoked(self, partitions: Iterable[TopicPartition]) -> None:
         gone = sorted(frozenset(partitions) & self._owned)
@@ -226,4 +257,14 @@ class KafkaReader:
 
     def close(self) -> None:
         """Close the client."""
-        self._client.close()
+        close_in_time(self._client, BoundedCalls("headgate-kafka-close"))
+
+
+def close_in_time(client: Consumer, calls: BoundedCalls) -> None:
+    """Close a client, or leave it to its thread when the broker does not answer."""
+    try:
+        calls.call(client.close, ANSWER_S)
+    except TimeoutError:
+        _logger.warning("the broker did not answer to a close within %.0f s; left behind", ANSWER_S)
+    finally:
+        calls.close()

@@ -1,4 +1,4 @@
-"""Pictures and the schema of graphs."""
+"""Pictures in Mermaid and the schema of graphs; DOT is in test_dot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from hypothesis import given, settings
 
-from headgate_graphs.export import to_dot, to_mermaid
+from headgate_graphs.export import to_mermaid
 from headgate_graphs.model import AgentGraph
 from headgate_graphs.schema import graph_json_schema
 from tests.unit.graphs.random_graphs import graphs
@@ -35,15 +35,6 @@ def test_mermaid_shows_kinds_of_nodes_and_edges() -> None:
     ]
 
 
-def test_dot_shows_kinds_of_nodes_and_edges() -> None:
-    lines = to_dot(graph(FORKED)).splitlines()
-    assert lines[0] == 'digraph "g 1.0.0" {'
-    assert '    n3 [shape=diamond, label="P: decide"];' in lines
-    assert "    n3 -> n1 [penwidth=2.5];" in lines
-    assert "    n1 -> n4 [style=dashed];" in lines
-    assert lines[-1] == "}"
-
-
 def test_a_condition_cannot_break_out_of_its_label() -> None:
     hostile = 'success && "]; n9[<script>|x" != `a`\n#'
     edges = [
@@ -54,7 +45,6 @@ def test_a_condition_cannot_break_out_of_its_label() -> None:
     label = re.search(r'n0 -->\|"(.*)"\| n1', to_mermaid(drawn))
     assert label
     assert not set('"<>`{}') & set(label[1])
-    assert '[label="success && \\"]; n9[<script>|x\\" != `a` #"]' in to_dot(drawn)
 
 
 @given(graphs())
@@ -62,7 +52,6 @@ def test_a_condition_cannot_break_out_of_its_label() -> None:
 def test_every_node_and_edge_is_drawn_once(drawn: AgentGraph) -> None:
     expected = 2 + len(drawn.nodes) + 1 + len(drawn.edges)
     assert len(to_mermaid(drawn).splitlines()) == expected + 1
-    assert len(to_dot(drawn).splitlines()) == expected + 3
 
 
 def test_the_schema_completes_keys_with_their_meaning_and_defaults() -> None:

@@ -149,7 +149,7 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(tmp_path: Path) -> N
 def test_what_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
     assert faults_of(tmp_path / "graph.yaml") == ["No such file or directory"]
     assert faults_of(tmp_path / "graph.py") == ["No such file or directory"]
-    assert faults_of(tmp_path) == ["the directory has none of graph.yaml, graph.yml, graph.py"]
+    assert faults_of(tmp_path) == ["the directory has none of graph.yaml, graph.yml, graph.py, graph.dot"]
     (tmp_path / "graph.txt").touch()
     assert "a graph is a .yaml file" in faults_of(tmp_path / "graph.txt")[0]
 

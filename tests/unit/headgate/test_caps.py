@@ -21,12 +21,19 @@ RULES = [
     {"name": "loop", "scope": "lifetime", "limit": {"iterations": 4}, "action": "abort_lifetime"},
     {"name": "call", "scope": "execution", "limit": {"tokens_used": 40}, "action": "reject_execution"},
     {"name": "odd", "scope": "lifetime", "when": "sum(tokens_used) > 10", "action": "abort_lifetime"},
+    {
+        "name": "spin",
+        "scope": "lifetime",
+        "no_progress": {"of": ["node", "output"]},
+        "action": "pause_lifetime",
+    },
+    {"name": "safe", "scope": "execution", "deny": {"task_types": ["shell"]}, "action": "reject_execution"},
 ]
 
 
-def policy() -> Policy:
-    document = {"apiVersion": "headgate/v1", "kind": "GuardrailPolicy", "rules": RULES}
-    return policy_from_json(json.dumps(document | {"metadata": {"name": "tight", "version": 1}}))
+def policy(version: int = 1, rules: int = len(RULES)) -> Policy:
+    document = {"apiVersion": "headgate/v1", "kind": "GuardrailPolicy", "rules": RULES[:rules]}
+    return policy_from_json(json.dumps(document | {"metadata": {"name": "tight", "version": version}}))
 
 
 def test_each_cap_shows_what_this_lifetime_used_of_it() -> None:
@@ -56,4 +63,6 @@ def test_every_rule_is_one_row() -> None:
         "iterations ≤ 4",
         "tokens_used ≤ 40",
         "sum(tokens_used) > 10",
+        "no progress: repeats 3, of node output",
+        "deny: task_types shell",
     ]

@@ -135,6 +135,17 @@ def test_a_policy_in_force_is_not_applied_again(client: Client) -> None:
     assert not apply_new(client, policy(), "default")
     assert [one.name for one in policies_in_force(client, "default")] == ["tight"]
     assert policies_in_force(client, "acme") == []
+    assert apply_new(client, policy(2), "default")
+    assert apply_new(client, policy(1), "default")
+    assert [one.version for one in policies_in_force(client, "default")] == [1]
+
+
+def test_a_policy_version_never_changes(client: Client) -> None:
+    apply_new(client, policy(), "default")
+    with pytest.raises(UserError, match=r"raise metadata\.version"):
+        apply_new(client, policy(rules=2), "default")
+    client.apply_policy(policy(rules=2), "default")  # the gate refuses it, and so it is not in force
+    assert [len(one.rules) for one in policies_in_force(client, "default")] == [7]
 
 
 def test_a_platform_policy_reaches_every_tenant(client: Client) -> None:

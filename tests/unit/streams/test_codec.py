@@ -6,7 +6,7 @@ import pytest
 
 from headgate_graphs.errors import BadRecord
 from headgate_protos.v1.common_pb2 import ExecutionHeaders, Source
-from headgate_protos.v1.control_pb2 import CompleteExecution, ExecutionEvent, OperatorCommand
+from headgate_protos.v1.control_pb2 import CompleteExecution, ControlType, ExecutionEvent, OperatorCommand
 from headgate_protos.v1.execution_pb2 import (
     DeadLetter,
     ExecutionEnvelope,
@@ -161,9 +161,17 @@ def test_unspecified_and_unknown_enums() -> None:
         assert reason(record(*encode(report, "acme"))) == "ENUM"
     assert reason(record(*encode(ExecutionEvent(tenant_id="acme"), "acme")), ExecutionEvent) == "ENUM"
     assert reason(record(*encode(LifetimeView(tenant_id="acme"), "acme")), LifetimeView) == "ENUM"
+    unknown = ExecutionEvent(tenant_id="acme", type=99)  # type: ignore[arg-type]
+    assert reason(record(*encode(unknown, "acme")), ExecutionEvent) == "ENUM"
     command = OperatorCommand(command_id="c", complete=CompleteExecution(execution_id="e"))
     envelope = ExecutionEnvelope(tenant_id="acme", command=command)
     assert reason(record(*encode(envelope, "acme"))) == "ENUM"
+
+
+def test_every_control_type_is_known() -> None:
+    for control_type in ControlType.values()[1:]:
+        event = ExecutionEvent(tenant_id="acme", type=control_type)
+        assert decode(record(*encode(event, "acme")), ExecutionEvent) == event
 
 
 def test_oversized_deep_and_crowded_values_are_answered_quickly() -> None:
