@@ -19,14 +19,17 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports 
     ResourceType,
 )
 
-from headgate_graphs.errors import LogUnavailable, UserError
-from headgate_streams.kafka.clients import ANSWER_S, SHARED, Troubles, client_logger, kafka_error, meaning
+from headgate_graphs.errors import HeadgateError, LogUnavailable, UserError
+from headgate_streams.kafka.clients import ANSWER_S, SHARED, Troubles, kafka_error, meaning, open_client
 from headgate_streams.kafka.consumer import KafkaConsumer, KafkaReader
 from headgate_streams.kafka.producer import KafkaProducer
 from headgate_streams.port import TopicDescription, TopicPartition
 from headgate_streams.topics import check_partitions
 
 _T = TypeVar("_T")
+_NOT_THERE: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._NOENT}
+)
 _PRODUCER_ONLY: Final = frozenset({"message.max.bytes", "linger.ms", "compression.type", "batch.size"})
 """Options that only the producer understands, or should get."""
 
@@ -145,23 +148,29 @@ class KafkaLog:
         try:
             return int(self._answer(future, f"cannot read the offsets of {where}").offset)
         except KafkaException as exception:
-            if tp.partition >= self._partition_counts().get(tp.topic, 0):
+            error = kafka_error(exception)
+            if error.code() in _NOT_THERE and tp.partition >= self._partition_counts().get(tp.topic, 0):
                 raise UserError(f"there is no partition {where}: create the topics first") from exception
-            raise meaning(kafka_error(exception), f"cannot read the offsets of {where}") from exception
+            raise self._explained(error, f"cannot read the offsets of {where}") from exception
 
     def _admin(self) -> AdminClient:
         with self._lock:
             if self._client is None:
                 options: dict[str, Any] = {**SHARED, "bootstrap.servers": self._bootstrap, **self._reading}
-                options["error_cb"] = self._troubles
-                self._client = AdminClient(options, logger=client_logger)
+                self._client = open_client(AdminClient, options, self._troubles)
             return self._client
 
     def _wait(self, future: Future[_T], doing: str) -> _T:
         try:
             return self._answer(future, doing)
         except KafkaException as exception:
-            raise meaning(kafka_error(exception), doing) from exception
+            raise self._explained(kafka_error(exception), doing) from exception
+
+    def _explained(self, error: KafkaError, doing: str) -> HeadgateError:
+        if error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+            self._admin().poll(0)
+            return self._troubles.unavailable(f"({doing})")
+        return meaning(error, doing)
 
     def _answer(self, future: Future[_T], doing: str) -> _T:
         try:

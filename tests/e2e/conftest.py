@@ -1,4 +1,4 @@
-"""What the tests of the semantics run on: one stage for each kind of log, a tenant of its own for each test."""
+"""What the tests of the semantics run on: one stage for each kind of log, a tenant for each test."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ _EDGE = re.compile(r"([\w,]+) (normal|parallel|join|final)(?: ([\w,]+))?")
 def graph(*edges: str | tuple[str, str] | tuple[str, str, int], **given: Any) -> AgentGraph:
     """Return a graph; its entry is the first source.
 
-    An edge is "p parallel ta,tb", "ta,tb join j" or "j final", or a tuple of that, a condition and a priority.
+    An edge is "p parallel ta,tb", "ta,tb join j" or "j final", or a tuple: that, a condition, a priority.
     Nodes named t… are tasks, others plans; a node's keyword gives its configuration, its `type` (else `echo`
     or `follow`) and, as `does`, its params. Other keywords: `id`, `version`, `limits`, `tags`.
     """
@@ -222,10 +222,16 @@ class Run:
         self.stage.handlers.open_doors.update((self.tenant, node) for node in nodes or ("",))
 
     def barrier(self) -> None:
-        """Return when the gate has folded all that was asked before, and said what follows from it."""
+        """Return when the gate has folded all that was asked before, and all it said has been read."""
         name = f"barrier-{next(self._barriers)}"
         self.start(lifetime=name, graph="none")
-        eventually(lambda: self.view(name), WAIT_S, 0.005)
+        self.waits_until(lambda: self.view(name))
+        ends = self.stage.watch.ends()
+        self.waits_until(lambda: self.stage.watch.has_read(ends))
+
+    def waits_until(self, holds: Callable[[], Any]) -> None:
+        """Return when something holds; fails when it never does."""
+        eventually(holds, WAIT_S, 0.005)
 
     # -- what was said --
 
@@ -335,7 +341,7 @@ class Run:
     def never_over(self, metric: str, cap: int, lifetimes: Sequence[str] | None = ("run",)) -> None:
         """Check by the log alone that what was settled and what was reserved never passed a cap together.
 
-        A dispatch reserves its hold from the record that caused it until its result. None is the whole tenant.
+        A dispatch reserves its hold from the record that caused it until its result. None means the tenant.
         """
         peak = max((total for total in self._totals(metric, lifetimes)), default=0)
         assert peak <= cap, f"{metric}: {peak} > {cap}"

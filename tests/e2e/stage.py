@@ -1,11 +1,11 @@
-"""A gate and workers as threads on one log, handlers that do as a node's params say, and all that was said."""
+"""Gate and workers as threads on one log, handlers that do as a node's params say, and all that is said."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
-from headgate_streams.port import LogRecord
+from headgate_streams.port import LogRecord, TopicPartition
 from headgate_streams.settings import StreamSettings
 from headgate_workers.context import Context, PlanContext, TaskContext
 from headgate_workers.handlers import Handler, HandlerRegistry
@@ -144,12 +144,22 @@ class Watch:
         for queue in ("", SIDE_QUEUE):
             self._types |= {topics.task_inputs(queue): TaskInput, topics.plan_inputs(queue): PlanInput}
         self.ready = threading.Event()
+        self._read: dict[TopicPartition, int] = {}
+
+    def ends(self) -> dict[TopicPartition, int]:
+        """Return where each partition ends now."""
+        return {place: end for place, (_, end) in self._client.log.offsets(list(self._read)).items()}
+
+    def has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether everything before `ends` has been read."""
+        return all(self._read[place] >= end for place, end in ends.items())
 
     def run(self, stop: threading.Event) -> None:
         """Read until `stop` is set."""
         reader = self._client.log.reader()
         try:
-            reader.assign({place: 0 for place in partitions_of(self._client.log, list(self._types))})
+            self._read = dict.fromkeys(partitions_of(self._client.log, list(self._types)), 0)
+            reader.assign(dict(self._read))
             while not stop.is_set():
                 for record in reader.poll(0.02):
                     self._keep(record)
@@ -166,6 +176,7 @@ class Watch:
             order = (message.source.offset, 1, message.source.index)
         said = Said(record.topic, order, record.partition, record.timestamp_ms, message)
         self.by_tenant[message.tenant_id].append(said)
+        self._read[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Follows the control events, so that what the gate has ended is neither begun nor carried on."""
+"""Follows the control events, so that what the gate has stopped is neither begun nor carried on."""
 
 from __future__ import annotations
 
@@ -10,38 +10,22 @@ from headgate_graphs.errors import BadRecord, HeadgateError, LogUnavailable
 from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent
 from headgate_streams.codec import decode
 from headgate_streams.port import Log, LogReader, LogRecord, TopicPartition
+from headgate_workers.brakes import Brakes
 
 _LOGGER = logging.getLogger(__name__)
 _POLL_S = 0.02
 _FIRST_POLL_S = 0.01
 """While inputs wait for this thread to notice how far back it must read, and to read it."""
 _RETRY_S = 1.0
-MAX_REMEMBERED = 200_000
-"""Aborted lifetimes that are kept in memory (about 40 MB); the oldest are forgotten first."""
-
-
-class AbortedLifetimes:
-    """The lifetimes that have been aborted. One thread writes, any thread asks."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], None] = {}
-
-    def add(self, tenant: str, lifetime: str) -> None:
-        """Remember one."""
-        self._known[tenant, lifetime] = None
-        if len(self._known) > MAX_REMEMBERED:
-            self._known.pop(next(iter(self._known)))
-
-    def contains(self, tenant: str, lifetime: str) -> bool:
-        """Whether this lifetime has been aborted, as far as has been read."""
-        return (tenant, lifetime) in self._known
+_EARLIER_MS = 60_000
+"""How far before an input is read: of what the gate sends at once, one topic may take longer than another."""
 
 
 class ControlFollower:
     """Reads control events in a thread of its own, from where it is told to, to the end, and on.
 
     `on_abort(tenant, lifetime)` and `on_reject(tenant, execution)` are called on that thread, after
-    `aborted` knows of it.
+    `brakes` knows of it.
     """
 
     def __init__(
@@ -51,7 +35,7 @@ class ControlFollower:
         on_abort: Callable[[str, str], None],
         on_reject: Callable[[str, str], None],
     ) -> None:
-        self.aborted = AbortedLifetimes()
+        self.brakes = Brakes()
         self.failure: HeadgateError | None = None
         """What ended the thread; the worker raises it."""
         self._log = log
@@ -74,9 +58,10 @@ class ControlFollower:
     def covers(self, timestamp_ms: int) -> bool:
         """Whether everything since `timestamp_ms` (log time) has been read; if not, reading it begins.
 
-        An input is older than the abort it must not outlive, so what was appended since the oldest input
-        is enough.
+        An input is older than the abort or the pause that concerns it, so what was appended since the oldest
+        input (and a little before) is enough.
         """
+        timestamp_ms = max(0, timestamp_ms - _EARLIER_MS)
         with self._lock:
             if self._covered_ms is not None and self._covered_ms <= timestamp_ms:
                 return self._caught_up.is_set()
@@ -153,8 +138,8 @@ class ControlFollower:
             return
         if event.shadow:
             return
+        self.brakes.apply(event)
         if event.type == ControlType.CONTROL_TYPE_ABORT_LIFETIME:
-            self.aborted.add(event.tenant_id, event.lifetime_id)
             self._on_abort(event.tenant_id, event.lifetime_id)
         elif event.type == ControlType.CONTROL_TYPE_REJECT_EXECUTION and event.execution_id:
             self._on_reject(event.tenant_id, event.execution_id)

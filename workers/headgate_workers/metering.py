@@ -65,6 +65,11 @@ class UsageMeter:
             self._sums.price_table = price_table or self._sums.price_table
             self._sums.unpriced = self._sums.unpriced or unpriced
 
+    def spent(self) -> tuple[int, int]:
+        """Return (tokens, nano-USD) so far: what caps are about while the run goes on."""
+        with self._lock:
+            return self._sums.tokens_used, self._sums.cost_nano_usd
+
     @contextmanager
     def call(self) -> Iterator[None]:
         """Surround a call that is billed: while it is open, or after it was torn off, the cost is unknown."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from headgate_graphs.errors import BadRecord, BlobUnavailable, HandlerFailed
 from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionStatus, Payload
+from headgate_workers.brakes import Halt
 
 MAX_MESSAGE_CHARACTERS = 2048
 
@@ -36,10 +37,22 @@ def failed(code: str, message: str, *, retryable: bool, exception_class: str = "
 
 
 def aborted(message: str) -> Outcome:
-    """Return the outcome of work that was cancelled or not begun because its lifetime has ended."""
+    """Return the outcome of a run that was cancelled because it is not wanted any more."""
+    return _given_up("ABORTED", message)
+
+
+def not_begun(halt: Halt) -> Outcome:
+    """Return the outcome of work whose handler was not called: the gate counts it as no execution.
+
+    What was PAUSED is given back: the gate keeps it, and dispatches it anew after the resume.
+    """
+    return _given_up("PAUSED" if halt is Halt.PAUSED else "NOT_BEGUN", halt.value)
+
+
+def _given_up(code: str, message: str) -> Outcome:
     return Outcome(
         ExecutionStatus.EXECUTION_STATUS_ABORTED,
-        error=ExecutionError(code="ABORTED", message=one_line(message), retryable=False),
+        error=ExecutionError(code=code, message=one_line(message), retryable=False),
     )
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from headgate_protos.v1.common_pb2 import ExecutionStatus
 from headgate_protos.v1.task_pb2 import TaskInput
+from headgate_workers.brakes import Halt
 from headgate_workers.context import Context, LazyValue, PlanContext, TaskContext
 from headgate_workers.conversion import ResultInvalid, metadata_json
 from headgate_workers.handlers import Handler
-from headgate_workers.outcome import Outcome, aborted, failed, failure_of
-from headgate_workers.results import Decision, Result
+from headgate_workers.outcome import Outcome, aborted, failed, failure_of, not_begun
+from headgate_workers.results import Cancelled, Decision, Result
 from headgate_workers.work import Work
 
 if TYPE_CHECKING:
@@ -32,6 +33,14 @@ class Cause(enum.Enum):
     REJECTED = "the execution was rejected"
     STOPPED = "the worker stopped"
     ABANDONED = "another worker owns the work now"
+
+
+class Halted(Exception):
+    """The gate has stopped the work since it was received; its handler is not called."""
+
+    def __init__(self, halt: Halt) -> None:
+        super().__init__(halt.value)
+        self.halt = halt
 
 
 class Run:
@@ -113,7 +122,7 @@ class Run:
                 )
             case Cause.ABANDONED:
                 return None
-        return aborted(cause.value)
+        return aborted(cause.value) if self.work.has_begun else not_begun(Halt.ABORTED)
 
     async def _handle(self) -> Outcome:
         try:
@@ -121,6 +130,8 @@ class Run:
             return await self._outcome(value)
         except asyncio.CancelledError:
             raise
+        except Halted as stop:
+            return not_begun(stop.halt)
         except BaseException as error:  # SystemExit of a handler must not end the worker
             if not isinstance(error, Exception) or _LOGGER.isEnabledFor(logging.DEBUG):
                 _LOGGER.debug("handler %s failed", self._handler.type, exc_info=True)
@@ -131,15 +142,24 @@ class Run:
             return await self._runner.threads.run(self._call_in_thread)
         await self._prefetch()
         arguments = self._arguments()
-        self.work.begin()
+        self._begin()
         return await self._handler.function(*arguments)
 
     def _call_in_thread(self) -> Any:
         arguments = self._arguments()
         # In this order, so that either this thread sees the cancellation or `cancel` sees that it began.
-        self.work.begin()
-        self._context.check_cancelled()
+        self._begin()
+        if self._context.cancelled.is_set():
+            self.work.has_begun = False
+            raise Cancelled
         return self._handler.function(*arguments)
+
+    def _begin(self) -> None:
+        """Ask once more, for fetching and converting may have taken a while: from here on it may spend."""
+        halt = self._runner.halt_of(self.work.received)
+        if halt is not None:
+            raise Halted(halt)
+        self.work.begin()
 
     def _arguments(self) -> tuple[Any, ...]:
         call, context = self._handler.call, self._context

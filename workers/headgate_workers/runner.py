@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from headgate_graphs.model import NodeKind
+from headgate_protos.v1.plan_pb2 import PlanInput
+from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_streams.blobs import BlobStore
 from headgate_streams.settings import StreamSettings
+from headgate_workers.brakes import Halt
 from headgate_workers.handlers import HandlerRegistry
-from headgate_workers.outcome import Outcome, aborted, failed, failure_of
+from headgate_workers.outcome import Outcome, failed, failure_of, not_begun
 from headgate_workers.packing import Packer
 from headgate_workers.run import Cause, Run
 from headgate_workers.settings import WorkerSettings
@@ -41,11 +44,12 @@ class Runner:
         blobs: BlobStore,
         settings: WorkerSettings,
         streams: StreamSettings,
-        is_aborted: Callable[[str, str], bool],
+        halt_of: Callable[[TaskInput | PlanInput], Halt | None],
     ) -> None:
         self._kind = kind
         self._registry = registry
-        self._is_aborted = is_aborted
+        self.halt_of = halt_of
+        """Asked right before a handler is called."""
         self._runs: dict[str, Run] = {}
         self._blobs = blobs
         self._streams = streams
@@ -81,8 +85,12 @@ class Runner:
         self._asked_s = None
 
     def abort_lifetime(self, tenant: str, lifetime: str) -> None:
-        """Cancel every run of a lifetime."""
-        self._loop.call_soon_threadsafe(self._cancel, Cause.ABORTED, lambda w: _is_of(w, tenant, lifetime))
+        """Cancel every run of a lifetime that has been aborted."""
+        self._loop.call_soon_threadsafe(
+            self._cancel,
+            Cause.ABORTED,
+            lambda w: _is_of(w, tenant, lifetime) and self.halt_of(w.received) is Halt.ABORTED,
+        )
 
     def reject_execution(self, tenant: str, execution: str) -> None:
         """Cancel the runs of one execution."""
@@ -132,8 +140,9 @@ class Runner:
                 self.finished.put((work, failure_of(error)))
 
     def _begin_one(self, work: Work) -> None:
-        if self._is_aborted(work.tenant_id, work.lifetime_id):
-            self.finished.put((work, aborted("the lifetime was aborted before this execution began")))
+        halt = self.halt_of(work.received)
+        if halt is not None:
+            self.finished.put((work, not_begun(halt)))
             return
         node_type = work.received.headers.node_type
         handler = self._registry.get(self._kind, node_type)

@@ -18,14 +18,19 @@ The order of effects, once. Every step is done by the consumer's thread, which n
 2. ExecutionStarted{run_id} is appended and confirmed. Past the input's `start_by`, by the log's append time,
    the input is dropped: the gate judges by the same time and has given the work up;
 3. the offset is committed (as far as no older plain work of the partition holds it back);
-4. the handler runs, and a heartbeat carries its partial usage every third of the lease. A crash from here on
-   means a lease that expires: the gate charges the run and dispatches the next attempt;
+4. the handler runs, and a heartbeat carries its partial usage every third of the lease, and at once when it
+   has used more than the gate holds for it, so that a cap stops it while it runs. A crash from here on means
+   a lease that expires: the gate charges the run and dispatches the next attempt;
 5. the result is appended and confirmed.
 
-What is aborted before it began is reported as ABORTED with no usage, so that its hold is closed. When a
-partition is taken away, its plain work may end within `drain_s`; the rest is cancelled, not reported and not
-committed. On stop, leased runs that outlast the drain are reported as WORKER_STOPPED, so that the gate need
-not wait for the lease.
+What is stopped before it began is reported as ABORTED with no usage, so that its hold is closed: with the
+code NOT_BEGUN when its lifetime was aborted, and with PAUSED when it was paused, or its graph or tenant
+frozen. The gate keeps what is given back so, and dispatches it anew after the resume. What runs already is
+cancelled by an abort, and goes on in a pause.
+
+When a partition is taken away, its plain work may end within `drain_s`; the rest is cancelled, not reported
+and not committed. On stop, leased runs that outlast the drain are reported as WORKER_STOPPED, so that the
+gate need not wait for the lease.
 
 A handler that blocks the event loop of all is left behind with the loop; what ran on it is reported as
 LOOP_BLOCKED. A failed delivery ends the process: replay is the recovery.
@@ -92,7 +97,7 @@ class Worker:
         self._streams = stream_settings or StreamSettings.read()
         self._topics = Topics(self._streams.topic_prefix)
         self._crew = Crew(
-            lambda: Runner(kind, registry, blobs, self._settings, self._streams, self._is_aborted),
+            lambda: Runner(kind, registry, blobs, self._settings, self._streams, self._control.brakes.on),
             self._settings.loop_patience_s,
         )
         self._control = ControlFollower(
@@ -224,8 +229,8 @@ class Worker:
     def _begin(self, works: Sequence[Work]) -> None:
         at_once = []
         for work in works:
-            # Work of an aborted lifetime is reported by the runner at once; there is nothing to announce.
-            if work.is_leased and not self._is_aborted(work.tenant_id, work.lifetime_id):
+            # What has been stopped is reported by the runner at once; there is nothing to announce.
+            if work.is_leased and self._control.brakes.on(work.received) is None:
                 self._announce(work)
             else:
                 at_once.append(work)
@@ -261,9 +266,6 @@ class Worker:
     def _renew(self) -> None:
         for tenant, works in self._crew.renewals():
             self._outbox.publish(heartbeat(tenant, works, self._settings.name))
-
-    def _is_aborted(self, tenant: str, lifetime: str) -> bool:
-        return self._control.aborted.contains(tenant, lifetime)
 
     # What came out -------------------------------------------------------------------------------------
 

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Final
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
 from headgate_graphs.errors import HeadgateError, LogTruncated, LogUnavailable, PartitionLost, UserError
 
+_C = TypeVar("_C")
+
 ANSWER_S: Final = 10.0
 """How long to wait for a broker's answer before the log counts as unavailable."""
 
+_REPEAT_S: Final = 30.0
+_said: dict[str, float] = {}
+
+
+def drop_repeats(record: logging.LogRecord) -> bool:
+    """Whether to log a line of the client: the same text passes once in 30 s, whichever client says it."""
+    text = record.getMessage().rpartition("]: ")[2]
+    now = time.monotonic()
+    if now - _said.get(text, -_REPEAT_S) < _REPEAT_S:
+        return False
+    if len(_said) > 1_000:
+        _said.clear()
+    _said[text] = now
+    return True
+
+
 client_logger: Final = logging.getLogger("headgate.kafka")
-"""Where the client's own log lines go; silent unless logging is configured, as it repeats itself while a
-broker is away."""
+"""Where the client's own log lines go; silent unless logging is configured."""
 client_logger.addHandler(logging.NullHandler())
+client_logger.addFilter(drop_repeats)
 
 SHARED: Final[Mapping[str, str]] = {
     "client.id": "headgate",
@@ -132,3 +151,11 @@ class Troubles:
         return LogUnavailable(
             f"Kafka at {self._bootstrap} did not answer within {waited_s:.0f} s {doing}{why}"
         )
+
+
+def open_client(kind: Callable[..., _C], configuration: Mapping[str, Any], troubles: Troubles) -> _C:
+    """Return a client of the library; raises UserError when an option is wrong. Nothing is connected yet."""
+    try:
+        return kind({**configuration, "error_cb": troubles}, logger=client_logger)
+    except KafkaException as exception:
+        raise UserError(f"kafka options: {kafka_error(exception).str()}") from None

@@ -23,9 +23,9 @@ from headgate_streams.kafka.clients import (
     CONSUMER,
     READER,
     Troubles,
-    client_logger,
     kafka_error,
     meaning,
+    open_client,
 )
 from headgate_streams.kafka.polling import Poller
 from headgate_streams.port import Committed, LogRecord, OnAssign, OnRevoke, TopicPartition
@@ -54,7 +54,7 @@ class KafkaConsumer:
         self._group = group
         self._troubles = Troubles(bootstrap)
         configuration = {**CONSUMER, "bootstrap.servers": bootstrap, "group.id": group, **options}
-        self._client = Consumer({**configuration, "error_cb": self._troubles}, logger=client_logger)
+        self._client = open_client(Consumer, configuration, self._troubles)
         self._poller = Poller(self._client)
         self._owned: frozenset[TopicPartition] = frozenset()
         self._lost: frozenset[TopicPartition] = frozenset()
@@ -244,7 +244,7 @@ class KafkaReader:
         }
         configuration["group.protocol"] = "classic"
         self._troubles = Troubles(bootstrap)
-        self._client = Consumer({**configuration, "error_cb": self._troubles}, logger=client_logger)
+        self._client = open_client(Consumer, configuration, self._troubles)
         self._poller = Poller(self._client)
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headgate_graphs.errors import DeliveryFailed
-from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, Troubles, client_logger, kafka_error
+from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, Troubles, kafka_error, open_client
 from headgate_streams.port import Delivery, Headers, OnDelivery
 
 _CLOSE_S: Final = 30.0
@@ -22,7 +22,7 @@ class KafkaProducer:
     def __init__(self, bootstrap: str, options: Mapping[str, str]) -> None:
         self._troubles = Troubles(bootstrap)
         configuration: dict[str, Any] = {**PRODUCER, "bootstrap.servers": bootstrap, **options}
-        self._client = Producer({**configuration, "error_cb": self._troubles}, logger=client_logger)
+        self._client = open_client(Producer, configuration, self._troubles)
         self._produce = self._client.produce
         self._refused: list[tuple[OnDelivery | None, Delivery]] = []
         self._unheard: DeliveryFailed | None = None

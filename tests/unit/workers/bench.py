@@ -148,6 +148,8 @@ class Bench:
         return self.give(self.task_input(type, value, **more))
 
     def control(self, type: ControlType, **more: Any) -> None:
+        """Say what the gate says; it is about what was made before."""
+        more.setdefault("source", Source(partition=0, offset=next(self._numbers), index=0))
         event = ExecutionEvent(tenant_id=TENANT, type=type, **more)
         value, headers = encode(event, TENANT)
         partition = partition_for(TENANT, PARTITIONS)
@@ -155,6 +157,9 @@ class Bench:
 
     def abort(self, lifetime_id: str = "lifetime-1", **more: Any) -> None:
         self.control(ControlType.CONTROL_TYPE_ABORT_LIFETIME, lifetime_id=lifetime_id, **more)
+
+    def pause(self, lifetime_id: str = "", **more: Any) -> None:
+        self.control(ControlType.CONTROL_TYPE_PAUSE_LIFETIME, lifetime_id=lifetime_id, **more)
 
     def envelopes(self) -> list[ExecutionEnvelope]:
         return [envelope for _, envelope in self._read(self.topics.executions, ExecutionEnvelope)]

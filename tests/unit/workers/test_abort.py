@@ -82,19 +82,25 @@ def test_what_was_aborted_before_is_not_begun_and_costs_nothing(bench: Bench) ->
         assert bench.report(other).headers.status == COMPLETED
         eventually(lambda: bench.committed_offset() == 3)
     assert [report.headers.status for report in reports] == [ABORTED] * 2
+    assert {report.result.error.code for report in reports} == {"NOT_BEGUN"}
     assert not any(report.resource_usage.unpriced for report in reports)
     assert runs == [other]
     assert not any(envelope.HasField("execution_started") for envelope in bench.envelopes())
 
 
-def test_shadow_verdicts_pauses_and_other_lifetimes_change_nothing(bench: Bench) -> None:
+def test_shadow_verdicts_and_other_lifetimes_change_nothing(bench: Bench) -> None:
     with bench.worker(registry(quick)):
         bench.report(bench.give_task("quick"))
         bench.abort(shadow=True)
         bench.abort("lifetime-9")
-        bench.control(ControlType.CONTROL_TYPE_PAUSE_LIFETIME, lifetime_id="lifetime-1")
         topic = bench.topics.control_events
         bench.give_raw(topic, 0, b"acme", b"rubbish", ())
+        assert bench.value(bench.give_task("quick")) == "done"
+
+
+def test_a_lifetime_whose_id_is_used_again_is_not_the_one_that_was_aborted(bench: Bench) -> None:
+    bench.abort()
+    with bench.worker(registry(quick)):
         assert bench.value(bench.give_task("quick")) == "done"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 from headgate_workers import TaskContext, task
 from tests.support import eventually
@@ -83,6 +84,37 @@ def test_heartbeats_carry_every_run_of_a_tenant_with_partial_usage(bench: Bench)
         release.set()
         for id in ids:
             bench.report(id)
+
+
+def test_spend_above_the_hold_is_told_at_once_and_only_when_it_grows(bench: Bench) -> None:
+    spend, release = threading.Event(), threading.Event()
+
+    @task
+    def spends(ctx: TaskContext) -> None:
+        ctx.usage.add(tokens_used=10)
+        spend.wait(20)
+        ctx.usage.add(tokens_used=1)
+        release.wait(20)
+
+    def beats() -> list[int]:
+        return [
+            run.partial_usage.tokens_used
+            for envelope in bench.envelopes()
+            if envelope.HasField("heartbeat")
+            for run in envelope.heartbeat.runs
+        ]
+
+    with bench.worker(registry(spends, quick)):
+        given = bench.give_task("spends", leased=True, lease_ms=60_000, hold_tokens=10)
+        bench.report(bench.give_task("quick", leased=True))
+        time.sleep(0.5)  # nothing must come, so there is nothing to wait for
+        assert beats() == []
+        spend.set()
+        eventually(beats)
+        time.sleep(0.5)
+        assert beats() == [11]
+        release.set()
+        bench.report(given)
 
 
 def test_stop_reports_leased_runs_that_outlast_the_drain(bench: Bench) -> None:
