@@ -270,7 +270,7 @@ class Run:
     def ends(
         self, status: str, lifetime: str = "run", *, outcome: Any = ..., settled: bool = True
     ) -> LifetimeView:
-        """Wait for the end, and (when `settled`) until its last hold is closed; check the outcome if given."""
+        """Wait for the end, and when `settled` until no hold is open; check the outcome if one is given."""
         view = self.becomes(status, lifetime)
         if settled:
             view = eventually(
