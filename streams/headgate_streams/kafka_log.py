@@ -178,6 +178,16 @@ class KafkaLog:
         except TimeoutError as error:
             raise self._troubles.unavailable(f"({doing})") from error
 
+    def members(self, group: str) -> int | None:
+        """Ask the group's coordinator; None when it does not say, as to who may not describe the group."""
+        futures = self._admin().describe_consumer_groups([group], request_timeout=ANSWER_S)
+        try:
+            return len(self._answer(futures[group], f"cannot describe group {group}").members)
+        except KafkaException as exception:
+            if kafka_error(exception).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            return None
+
     def close(self) -> None:
         """Let the admin client go."""
         with self._lock:

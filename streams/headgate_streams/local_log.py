@@ -14,6 +14,7 @@ from pathlib import Path
 from headgate_streams.local.consumer import LocalConsumer
 from headgate_streams.local.database import OFFSET_BITS, Database
 from headgate_streams.local.fetching import LocalReader
+from headgate_streams.local.groups import count_living
 from headgate_streams.local.heartbeats import Heartbeats
 from headgate_streams.local.producer import LocalProducer
 from headgate_streams.local.writer import Writer
@@ -100,6 +101,10 @@ class LocalLog:
             ((stamp,),) = self._database.read("SELECT timestamp_ms FROM records WHERE id = ?", (row_id,))
             low, high = (middle + 1, high) if stamp < timestamp_ms else (low, middle)
         return low
+
+    def members(self, group: str) -> int:
+        """Count the members that are alive."""
+        return count_living(self._database, group)
 
     def close(self) -> None:
         """Stop the heartbeats and close the file."""

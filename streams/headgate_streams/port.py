@@ -176,5 +176,8 @@ class Log(Protocol):
     def offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int:
         """Return the first offset whose append time is not before `timestamp_ms`; the end if none."""
 
+    def members(self, group: str) -> int | None:
+        """Return how many members a consumer group has; None when the log does not tell."""
+
     def close(self) -> None:
         """Release everything that is shared."""

@@ -195,3 +195,15 @@ def test_closing_twice_is_harmless(bench: Bench) -> None:
     until_owned(4, consumer)
     consumer.close()
     consumer.close()
+
+
+def test_a_group_tells_how_many_members_it_has(bench: Bench) -> None:
+    assert bench.log.members(bench.group) == 0
+    first, second = bench.consumer(), bench.consumer()
+    for consumer in (first, second):
+        consumer.subscribe([bench.topic])
+    until_owned(2, first, second)
+    assert bench.log.members(bench.group) == 2
+    second.close()
+    eventually(lambda: bench.log.members(bench.group) == 1, timeout_s=15)
+    assert bench.log.members(f"{bench.group}.other") == 0

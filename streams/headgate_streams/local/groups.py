@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from headgate_graphs.errors import PartitionLost
+from headgate_streams.local.database import Database
 from headgate_streams.local.writer import Writer
 from headgate_streams.port import Committed
 
@@ -193,6 +194,14 @@ class Commit:
             rows += (self._group, pid, position.offset, position.metadata)
         values = ",".join(["(?,?,?,?)"] * len(self._positions))
         writer.connection.execute(f"INSERT OR REPLACE INTO commits VALUES {values}", rows)  # noqa: S608
+
+
+def count_living(database: Database, group: str) -> int:
+    """Return how many members of a group are alive; changes nothing."""
+    rows = database.read(
+        "SELECT seen_ms, process_id, process_space FROM members WHERE group_name = ?", (group,)
+    )
+    return sum(not _is_dead(*row) for row in rows)
 
 
 def remove_member(writer: Writer, group: str, member_id: int) -> None:
