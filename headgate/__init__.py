@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from headgate.embedded import Headgate
     from headgate.following import Happening
     from headgate.outcome import Outcome
+    from headgate_graphs.builder import GraphBuilder
     from headgate_graphs.errors import GraphInvalid, HeadgateError, NonRetryable, PolicyInvalid, UserError
+    from headgate_graphs.ids import END
     from headgate_graphs.loading import load_graph
     from headgate_graphs.model import (
         AgentGraph,
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "headgate_graphs.builder": ("GraphBuilder",),
     "headgate_graphs.errors": ("GraphInvalid", "HeadgateError", "NonRetryable", "PolicyInvalid", "UserError"),
+    "headgate_graphs.ids": ("END",),
     "headgate_graphs.loading": ("load_graph",),
     "headgate_graphs.model": (
         "AgentGraph",
@@ -67,6 +71,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "END",
     "AgentGraph",
     "AgentLifetime",
     "Client",
@@ -74,6 +79,7 @@ __all__ = [
     "Edge",
     "EdgeConfiguration",
     "EdgeKind",
+    "GraphBuilder",
     "GraphInvalid",
     "GraphLimits",
     "GraphMetadata",

@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headgate_graphs.builder import GraphBuilder
     from headgate_graphs.checks import Fault, faults
     from headgate_graphs.conditions import Condition, ConditionFailed, ConditionInvalid, Environment
+    from headgate_graphs.diff import Change, diff
     from headgate_graphs.dot.writing import to_dot
     from headgate_graphs.errors import GraphInvalid, HeadgateError, PolicyInvalid, UserError
     from headgate_graphs.export import to_mermaid
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from headgate_graphs.schema import graph_json_schema
 
 _HOMES = {
+    "headgate_graphs.builder": ("GraphBuilder",),
     "headgate_graphs.checks": (
         "Fault",
         "faults",
@@ -47,6 +50,10 @@ _HOMES = {
         "ConditionFailed",
         "ConditionInvalid",
         "Environment",
+    ),
+    "headgate_graphs.diff": (
+        "Change",
+        "diff",
     ),
     "headgate_graphs.dot.writing": ("to_dot",),
     "headgate_graphs.errors": (
@@ -90,6 +97,7 @@ __all__ = [
     "END",
     "AgentGraph",
     "AgentLifetime",
+    "Change",
     "Condition",
     "ConditionFailed",
     "ConditionInvalid",
@@ -98,6 +106,7 @@ __all__ = [
     "EdgeKind",
     "Environment",
     "Fault",
+    "GraphBuilder",
     "GraphInvalid",
     "GraphLimits",
     "GraphMetadata",
@@ -115,6 +124,7 @@ __all__ = [
     "TaskConfiguration",
     "UserError",
     "checked",
+    "diff",
     "dump_yaml",
     "faults",
     "graph_from_json",

@@ -111,6 +111,14 @@ def in_document_order(faults: Iterable[tuple[Mark, Path, str]]) -> list[str]:
     ]
 
 
+def lines_of(invalid: ValidationError) -> list[str]:
+    """Return one line `path: message` for each fault of a value that came from no document."""
+    return [
+        f"{show_path(detail['loc'])}: {_said(detail)}".removeprefix(": ")
+        for detail in invalid.errors(include_url=False, include_context=False)
+    ]
+
+
 def plain_scalar(text: str) -> object:
     """Return what an unquoted scalar means: null, a bool, a number, or `text` itself; raises ValueError."""
     if text in _WORDS:
@@ -144,10 +152,15 @@ def _faults(document: Document, errors: Sequence[ErrorDetails]) -> Iterator[tupl
         path = detail["loc"]
         if detail["type"] == "too_short" and any(other[: len(path)] == path != other for other in paths):
             continue  # pydantic counts only the items that are sound; their own faults are reported
-        if detail["type"] == "extra_forbidden":
-            yield document.mark_of_key(path), path, "unknown key"
-        else:
-            yield document.mark_of(path), path, detail["msg"].removeprefix("Value error, ")
+        forbidden = detail["type"] == "extra_forbidden"
+        mark = document.mark_of_key(path) if forbidden else document.mark_of(path)
+        yield mark, path, _said(detail)
+
+
+def _said(detail: ErrorDetails) -> str:
+    return (
+        "unknown key" if detail["type"] == "extra_forbidden" else detail["msg"].removeprefix("Value error, ")
+    )
 
 
 class _Reading:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from headgate_graphs.documents import (
     Document,
     Mark,
     in_document_order,
+    lines_of,
     plain_scalar,
     read_yaml,
-    show_path,
     validate,
 )
 from headgate_graphs.errors import GraphInvalid, UserError
@@ -66,7 +67,7 @@ def graph_from_json(text: str) -> AgentGraph:
     try:
         graph = AgentGraph.model_validate_json(text, strict=True)
     except ValidationError as invalid:
-        raise GraphInvalid("graph", _lines(invalid)) from None
+        raise GraphInvalid("graph", lines_of(invalid)) from None
     except ValueError:
         raise GraphInvalid("graph", ["not text"]) from None
     return checked(graph, "graph")
@@ -167,29 +168,24 @@ def _variables(file: Path, where: str) -> dict[str, Any]:
     try:
         spec.loader.exec_module(module)
     except ValidationError as invalid:
-        raise GraphInvalid(where, [f"{invalid.title}.{line}" for line in _lines(invalid)]) from invalid
-    except UserError:
-        raise
+        found = [f"{invalid.title}.{line}" for line in lines_of(invalid)]
+        raise GraphInvalid(where, _placed(found, invalid, file)) from invalid
+    except UserError as wrong:
+        raise GraphInvalid(where, _placed(wrong.faults or [str(wrong)], wrong, file)) from wrong
     except Exception as failure:
-        raise GraphInvalid(where, [_one_line(failure, file)]) from failure
+        found = [f"{type(failure).__name__}: {ascii(str(failure))[1:-1][:200]}"]
+        raise GraphInvalid(where, _placed(found, failure, file)) from failure
     return vars(module)
 
 
-def _one_line(failure: Exception, file: Path) -> str:
+def _placed(lines: Sequence[str], failure: Exception, file: Path) -> list[str]:
+    """Return the lines, each with "file:line:1" of the line in `file` that failed."""
     if isinstance(failure, SyntaxError):
-        line = failure.lineno or 1
+        at = failure.lineno or 1
     else:
         frames = traceback.extract_tb(failure.__traceback__)
-        line = next((f.lineno or 1 for f in reversed(frames) if Path(f.filename) == file), 1)
-    said = ascii(str(failure))[1:-1][:200]
-    return f"{_shown(file)}:{line}:1: {type(failure).__name__}: {said}"
-
-
-def _lines(invalid: ValidationError) -> list[str]:
-    return [
-        f"{show_path(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}".removeprefix(": ")
-        for detail in invalid.errors(include_url=False, include_context=False)
-    ]
+        at = next((f.lineno or 1 for f in reversed(frames) if Path(f.filename) == file), 1)
+    return [f"{_shown(file)}:{at}:1: {line}" for line in lines]
 
 
 def _shown(path: Path) -> str:

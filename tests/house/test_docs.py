@@ -236,6 +236,16 @@ def test_a_graph_on_a_page_loads(text: str, tmp_path: Path) -> None:
     load_graph(tmp_path / "graph.yaml")
 
 
+def test_the_graph_in_python_and_in_dot_equals_the_one_in_yaml(tmp_path: Path) -> None:
+    page = ROOT / "docs/graphs.md"
+    written = {}
+    for language, name in (("yaml", "graph.yaml"), ("python", "graph.py"), ("dot", "graph.dot")):
+        (tmp_path / name).write_text(blocks(page, language)[0])
+        written[language] = load_graph(tmp_path / name)
+    assert written["python"] == written["yaml"]
+    assert written["dot"] == written["yaml"]
+
+
 @pytest.mark.parametrize("text", examples("GuardrailPolicy"))
 def test_a_policy_on_a_page_loads(text: str, tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(text)

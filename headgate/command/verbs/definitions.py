@@ -1,4 +1,4 @@
-"""Graphs and policies: graph validate, show, register; policy validate, apply, show."""
+"""Graphs and policies: graph validate, show, diff, register; policy validate, apply, show."""
 
 from __future__ import annotations
 
@@ -87,6 +87,27 @@ def graph_show(
     typer.echo(written.rstrip("\n"))
 
 
+def graph_diff(
+    place: Place,
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The graph as it was, in any of its forms.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The graph as it is now.")],
+) -> None:
+    """Show what changed from one graph to another: nodes, edges and fields, a line each."""
+    from headgate.command.printing import say, say_json
+    from headgate_graphs.diff import diff
+    from headgate_graphs.documents import show_path
+    from headgate_graphs.loading import load_graph
+
+    changes = diff(load_graph(old), load_graph(new))
+    if place.json:
+        say_json([change._asdict() | {"path": show_path(change.path)} for change in changes])
+        return
+    for change in changes:
+        say(str(change))
+    if not changes:
+        say("the graphs are equal")
+
+
 def graph_register(place: Place, path: GraphPath) -> None:
     """Register a graph version for a tenant, so that `start` may name it."""
     from headgate.command.printing import say, say_json
@@ -170,9 +191,10 @@ def policy_show(place: Place) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    graph = typer.Typer(no_args_is_help=True, help="Check, show and register agent graphs.")
+    graph = typer.Typer(no_args_is_help=True, help="Check, show, compare and register agent graphs.")
     verb(graph, "validate", example="headgate graph validate demo --handlers demo")(graph_validate)
     verb(graph, "show", example="headgate graph show demo --format mermaid")(graph_show)
+    verb(graph, "diff", example="headgate graph diff review.yaml review.dot")(graph_diff)
     verb(graph, "register", example="headgate graph register demo --kafka localhost:9092 --tenant acme")(
         graph_register
     )

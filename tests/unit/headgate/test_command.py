@@ -42,6 +42,7 @@ def one_line(text: str) -> bool:
         ["control", "raise-budget", "--policy", "p", "--rule", "r", "--value", "1"],
         ["graph", "validate", "missing"],
         ["graph", "show", "demo", "--format", "png"],
+        ["graph", "diff", "demo", "missing.dot"],
         ["graph", "validate", "demo/graph.yaml", "--handlers", "bad.yaml"],
         ["policy", "validate", "bad.yaml"],
         ["policy", "apply", "missing.yaml"],
@@ -90,6 +91,29 @@ def test_a_graph_is_shown_in_every_form(command: Command, form: str) -> None:
     code, out, _ = command("graph", "show", "demo", "--format", form)
     assert code == 0
     assert out.strip()
+
+
+def test_a_graph_is_compared_with_itself_in_another_form(command: Command) -> None:
+    command("init", "demo")
+    Path("drawn.dot").write_text(command("graph", "show", "demo", "--format", "dot")[1])
+    assert command("graph", "diff", "demo", "drawn.dot") == (0, "the graphs are equal\n", "")
+    assert command("graph", "diff", "demo", "drawn.dot", "--json") == (0, "[]\n", "")
+
+
+def test_what_changed_in_a_graph_is_shown_a_line_each(command: Command) -> None:
+    command("init", "demo")
+    text = command("graph", "show", "demo")[1]
+    Path("new.yaml").write_text(text.replace("version: 1.0.0", "version: 1.0.1"))
+    code, out, _ = command("graph", "diff", "demo", "new.yaml")
+    assert (code, out) == (0, "~ graph: metadata.version: 1.0.0 -> 1.0.1\n")
+    (change,) = json.loads(command("graph", "diff", "demo", "new.yaml", "--json")[1])
+    assert change == {
+        "kind": "changed",
+        "part": "graph",
+        "path": "metadata.version",
+        "old": "1.0.0",
+        "new": "1.0.1",
+    }
 
 
 def test_all_faults_of_a_graph_are_shown_at_once(command: Command) -> None:
