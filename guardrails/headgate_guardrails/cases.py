@@ -14,7 +14,7 @@ from headgate_graphs.model import AgentGraph, Definition, DurationMs, Name, Nano
 from headgate_graphs.progress import GraphOrchestrator
 from headgate_guardrails.fold.controller import describe
 from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
-from headgate_guardrails.fold.ledger import NOTHING, Amount, Spend
+from headgate_guardrails.fold.ledger import NOTHING, Amount, Spend, charge_of
 from headgate_guardrails.fold.rules import VERDICTS, compile_policy
 from headgate_guardrails.fold.state import Lifetime, PolicyBook, Tenant
 from headgate_guardrails.policy import Count, Policy, load_policy
@@ -168,9 +168,11 @@ def _matches(policy: Policy, case: Case) -> list[Match]:
         latency_ms=asked.latency_ms,
         model=asked.model,
     )
+    charge = charge_of(usage, asked.payload_bytes)
     for spend in (tenant.spend, lifetime.spend):
-        spend.settle(usage, asked.payload_bytes)
-    evaluator.settle(tenant, CLOCK_MS, usage, asked.payload_bytes)
+        spend.settle(charge)
+    for window in tenant.window_list:
+        window.settle(CLOCK_MS, charge)
     it = Candidate(
         graph, node, asked.iteration, 1, NOTHING, usage, asked.success, asked.payload_bytes, asked.fan_out
     )

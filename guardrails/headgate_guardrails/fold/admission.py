@@ -75,7 +75,7 @@ def _refuse(flow: Flow, work: Work, next_id: str, verdict: int, obeyed: Sequence
 def _room_at(flow: Flow, match: Match) -> int:
     rule = match.rule
     if rule.window_ms:
-        return flow.tenant.windows[rule.key].room_at(flow.turn.clock)
+        return flow.tenant.windows[rule.key].until
     return flow.turn.clock + rule.delay_ms
 
 

@@ -93,7 +93,7 @@ class PolicyEvaluator:
         """Steps a lifetime has to remember for rules about progress, 0 for none."""
         self.wall_times = tuple(sorted({c.value for c in self.caps if c.metric == "wall_time_ms"}))
         """Ages in ms at which a rule about wall time is asked although nothing happens."""
-        self._static_matches: dict[tuple[str, str, str], tuple[Match, ...]] = {}
+        self._static_matches: dict[tuple[tuple[str, str], str], tuple[Match, ...]] = {}
 
     def windows_of(self, tenant: Tenant) -> list[Window]:
         """Return the tenant's windows in the order of `windowed`; others than these are dropped."""
@@ -135,7 +135,7 @@ class PolicyEvaluator:
             ):
                 matches += self._caps_over(tenant, owner, clock, it, owner is lifetime)
             owner = owner.parent
-        static = self._static_of(tenant, it)
+        static = self._static_of(tenant, lifetime, it)
         if static:
             matches += static
         for rule in self._asked_at_admission:
@@ -143,11 +143,10 @@ class PolicyEvaluator:
                 matches.append(_condition_match(rule))
         return _ranked(matches)
 
-    def _static_of(self, tenant: Tenant, it: Candidate) -> tuple[Match, ...]:
+    def _static_of(self, tenant: Tenant, lifetime: Lifetime, it: Candidate) -> tuple[Match, ...]:
         if not self._static:
             return ()
-        metadata = it.graph.metadata
-        key = (metadata.id, metadata.version, it.node.id)
+        key = (lifetime.graph_key, it.node.id)
         found = self._static_matches.get(key)
         if found is None:
             found = self._static_matches[key] = tuple(
@@ -158,11 +157,6 @@ class PolicyEvaluator:
         return found
 
     # -- settlement --------------------------------------------------------------------------------
-
-    def settle(self, tenant: Tenant, clock: int, usage: pb.ResourceUsage, payload_bytes: int) -> None:
-        """Tell every window of one settled run."""
-        for window in tenant.window_list:
-            window.settle(clock, usage, payload_bytes)
 
     def at_settlement(
         self, tenant: Tenant, lifetime: Lifetime, clock: int, it: Candidate, step: Step | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate_guardrails.fold.ledger import Amount
+from headgate_guardrails.fold.ledger import Amount, charge_of
 from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Tenant
 from headgate_protos.v1 import common_pb2 as pb
 
@@ -34,14 +34,15 @@ def pay(
     tenant: Tenant, lifetime: Lifetime, node_id: str, usage: pb.ResourceUsage, clock: int, size: int = 0
 ) -> None:
     """Add what one run used, and the size in bytes of what it made."""
-    tenant.spend.settle(usage, size)
-    lifetime.node(node_id).spend.settle(usage, size)
+    charge = charge_of(usage, size)
+    tenant.spend.settle(charge)
+    lifetime.node(node_id).spend.settle(charge)
     owner: Lifetime | None = lifetime
     while owner is not None:
-        owner.spend.settle(usage, size)
+        owner.spend.settle(charge)
         owner = owner.parent
-    if tenant.window_list and tenant.evaluator is not None:
-        tenant.evaluator.settle(tenant, clock, usage, size)
+    for window in tenant.window_list:
+        window.settle(clock, charge)
 
 
 def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> None:

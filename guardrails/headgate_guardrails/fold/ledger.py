@@ -27,6 +27,19 @@ class Amount(NamedTuple):
 NOTHING = Amount(0, 0)
 
 
+class Charge(NamedTuple):
+    """What one run is charged, read once from its usage and added to every scope."""
+
+    tokens: int
+    cost: int
+    latency_ms: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    payload_bytes: int
+    """Size of what it made."""
+
+
 class Spend:
     """What was settled in one scope: sums, maxima and a count; and what is held open in it."""
 
@@ -81,18 +94,22 @@ class Spend:
         self.open_holds = 0
         self.payload_bytes = 0
 
-    def settle(self, usage: pb.ResourceUsage, payload_bytes: int = 0) -> None:
-        """Add one run's usage and the size of its result."""
-        tokens, cost, latency = usage.tokens_used, usage.cost_nano_usd, usage.latency_ms
+    def settle(self, charge: Charge) -> None:
+        """Add what one run is charged."""
+        tokens, cost, latency, input_tokens, output_tokens, cached_tokens, payload_bytes = charge
         self.executions += 1
-        self.tokens = min(self.tokens + tokens, MAX_AMOUNT)
-        self.cost = min(self.cost + cost, MAX_AMOUNT)
-        self.latency_ms = min(self.latency_ms + latency, MAX_AMOUNT)
-        self.payload_bytes += payload_bytes
-        if usage.input_tokens or usage.output_tokens or usage.cached_tokens:
-            self.input_tokens = min(self.input_tokens + usage.input_tokens, MAX_AMOUNT)
-            self.output_tokens = min(self.output_tokens + usage.output_tokens, MAX_AMOUNT)
-            self.cached_tokens = min(self.cached_tokens + usage.cached_tokens, MAX_AMOUNT)
+        total = self.tokens + tokens
+        self.tokens = total if total < MAX_AMOUNT else MAX_AMOUNT
+        total = self.cost + cost
+        self.cost = total if total < MAX_AMOUNT else MAX_AMOUNT
+        total = self.latency_ms + latency
+        self.latency_ms = total if total < MAX_AMOUNT else MAX_AMOUNT
+        total = self.payload_bytes + payload_bytes
+        self.payload_bytes = total if total < MAX_AMOUNT else MAX_AMOUNT
+        if input_tokens or output_tokens or cached_tokens:
+            self.input_tokens = min(self.input_tokens + input_tokens, MAX_AMOUNT)
+            self.output_tokens = min(self.output_tokens + output_tokens, MAX_AMOUNT)
+            self.cached_tokens = min(self.cached_tokens + cached_tokens, MAX_AMOUNT)
         if tokens > self.max_tokens:
             self.max_tokens = tokens
         if cost > self.max_cost:
@@ -132,7 +149,7 @@ class Spend:
 class Window:
     """A tenant's spend in the window of one rule: the tumbling one of now, or a sliding one's last parts."""
 
-    __slots__ = ("buckets", "index", "length_ms", "sliding", "spend")
+    __slots__ = ("buckets", "index", "length_ms", "part_ms", "sliding", "spend", "until")
 
     PARTS = 60
     """Parts of a sliding window: it forgets in steps of a sixtieth of its length."""
@@ -140,43 +157,39 @@ class Window:
     def __init__(self, length_ms: int, sliding: bool) -> None:
         self.length_ms = length_ms
         self.sliding = sliding
+        self.part_ms = max(1, length_ms // self.PARTS) if sliding else length_ms
+        """Length of one part: the window itself when it is tumbling."""
         self.index = -1
+        self.until = 0
+        """Log time at which something is forgotten next, 0 for at once."""
         self.spend = Spend()
-        """What counts at the moment."""
+        """What counts as of the last `at`."""
         self.buckets: dict[int, Spend] = {}
         """For a sliding window, the spend of each part, oldest first."""
 
-    @property
-    def part_ms(self) -> int:
-        """Length of one part: the window itself when it is tumbling."""
-        return max(1, self.length_ms // self.PARTS) if self.sliding else self.length_ms
-
     def at(self, clock_ms: int) -> Spend:
         """Return what counts at `clock_ms`; what is too old is dropped."""
-        index = clock_ms // self.part_ms
-        if index > self.index:
-            self.index = index
-            if not self.sliding:
-                self.spend = Spend()
-            elif any(old <= index - self.PARTS for old in self.buckets):
-                self.buckets = {k: v for k, v in self.buckets.items() if k > index - self.PARTS}
-                self.spend = Spend()
-                for part in self.buckets.values():
-                    self.spend.add(part)
+        if clock_ms < self.until:
+            return self.spend
+        self.index = index = clock_ms // self.part_ms
+        self.until = (index + 1) * self.part_ms
+        if not self.sliding:
+            self.spend = Spend()
+        elif any(old <= index - self.PARTS for old in self.buckets):
+            self.buckets = {k: v for k, v in self.buckets.items() if k > index - self.PARTS}
+            self.spend = Spend()
+            for part in self.buckets.values():
+                self.spend.add(part)
         return self.spend
 
-    def settle(self, clock_ms: int, usage: pb.ResourceUsage, payload_bytes: int) -> None:
-        """Add one run's usage."""
-        self.at(clock_ms).settle(usage, payload_bytes)
+    def settle(self, clock_ms: int, charge: Charge) -> None:
+        """Add what one run is charged."""
+        self.at(clock_ms).settle(charge)
         if self.sliding:
             part = self.buckets.get(self.index)
             if part is None:
                 part = self.buckets[self.index] = Spend()
-            part.settle(usage, payload_bytes)
-
-    def room_at(self, clock_ms: int) -> int:
-        """Return the log time at which something is forgotten next."""
-        return (clock_ms // self.part_ms + 1) * self.part_ms
+            part.settle(charge)
 
 
 def is_believable(usage: pb.ResourceUsage) -> bool:
@@ -203,3 +216,16 @@ def charged(usage: pb.ResourceUsage | None, hold: Amount) -> pb.ResourceUsage:
     if not usage.tokens_used:
         priced.tokens_used = hold.tokens  # a handler that said nothing at all
     return priced
+
+
+def charge_of(usage: pb.ResourceUsage, payload_bytes: int = 0) -> Charge:
+    """Return what a run is charged for its usage and the size of what it made."""
+    return Charge(
+        usage.tokens_used,
+        usage.cost_nano_usd,
+        usage.latency_ms,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        payload_bytes,
+    )

@@ -351,6 +351,7 @@ def _to_tenant(kept: pb.TenantState, platform: PolicyBook) -> Tenant:
     for one in kept.windows:
         window = tenant.windows[one.policy, one.rule]
         window.index, window.spend = one.index, _to_spend(one.spend)
+        window.until = (one.index + 1) * window.part_ms if one.index >= 0 else 0
         window.buckets = {bucket.index: _to_spend(bucket.spend) for bucket in one.buckets}
     for one_kept in kept.lifetimes:
         tenant.lifetimes[one_kept.lifetime_id] = _to_lifetime(one_kept, tenant)
