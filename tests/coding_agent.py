@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,10 +65,13 @@ def task_context(tmp_path: Path, shared: SharedClients) -> Callable[..., TaskCon
 def plan_context(tmp_path: Path, shared: SharedClients) -> Callable[..., PlanContext]:
     """Return a function that makes the context of a plan behind the given results, by task id."""
 
-    def make(results: dict[str, Any], **start: Any) -> PlanContext:
+    def make(
+        results: dict[str, Any], iteration: int = 1, allowed: Sequence[str] = (), **start: Any
+    ) -> PlanContext:
         received = PlanInput(
             tenant_id="acme",
-            headers=ExecutionHeaders(lifetime_id="r1", node_id="plan", iteration=1),
+            headers=ExecutionHeaders(lifetime_id="r1", node_id="plan", iteration=iteration),
+            allowed_next_ids=allowed,
             start_input=Payload(json=json.dumps({"workdir": str(tmp_path), **start})),
         )
         for node_id, value in results.items():

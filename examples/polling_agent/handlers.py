@@ -5,8 +5,8 @@
                ↑        │
                └────────┘ not done yet
 
-The loop has no counter and no clock of its own: a job that advances may be polled for as long as it takes, and
-one that is stuck is told from it by the policy, because its answers repeat.
+The loop has no counter and no clock of its own: a job that advances may be polled for as long as it takes,
+and one that is stuck is told from it by the policy, because its answers repeat.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class JobState(BaseModel):
 class Look(BaseModel):
     """What a poll knows already."""
 
-    done: int = 0
+    done: int
     patience_s: float
     """How long it waits for something new."""
 
@@ -60,7 +60,7 @@ class Look(BaseModel):
 @plan
 async def begin(ctx: PlanContext) -> Decision:
     """Start the job and the polling; neither waits for the other."""
-    return Decision(next=ctx.allowed_next)
+    return Decision(next=ctx.allowed_next, inputs={"poll": {"done": 0}})
 
 
 @task

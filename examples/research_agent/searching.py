@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _SMALL = """
-a an and are as at be by can could did do does for from had has have how in is it its of on or so that the their
-they this to was were what when where which who why will with
+a an and are as at be by can could did do does for from had has have how in is it its of on or so that the
+their they this to was were what when where which who why will with
 """
 SMALL_WORDS = frozenset(_SMALL.split())
 """Words that say nothing about what a text is about."""
