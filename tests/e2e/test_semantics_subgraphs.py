@@ -1,4 +1,4 @@
-"""Sub-graphs: a task of type `graph` is a lifetime of its own; its spend and its abort are its parent's too."""
+"""Sub-graphs: a task of type `graph` is a lifetime of its own; spend and abort are its parent's too."""
 
 from __future__ import annotations
 
