@@ -12,7 +12,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 def generate(root: Path) -> list[Path]:
-    """Run protoc over `protos/**/*.proto`; write `*_pb2.py` and `*_pb2.pyi` beside them and return the sources."""
+    """Run protoc over `protos/**/*.proto`, writing the classes beside them; return the sources."""
     from grpc_tools import protoc
 
     protos = root / "protos"
