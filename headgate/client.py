@@ -10,28 +10,21 @@ import getpass
 import json
 import threading
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from google.protobuf.duration_pb2 import Duration
-
-from headgate import envelopes
+from headgate import envelopes, orders
+from headgate.answering import ANSWER_S, Answer, wait_for_answer
 from headgate.following import Happening, follow
 from headgate.observing import Observer
 from headgate.outcome import Outcome, outcome_of
+from headgate.versions import PolicyVersion
 from headgate.words import TERMINAL, status_word
 from headgate_graphs.errors import UserError
 from headgate_graphs.ids import EVERY_TENANT, is_name, is_tenant_id
 from headgate_graphs.loading import graph_from_json
 from headgate_graphs.model import AgentGraph, AgentLifetime
 from headgate_guardrails.policy import Policy
-from headgate_protos.v1.control_pb2 import (
-    AbortLifetime,
-    CompleteExecution,
-    OperatorCommand,
-    PauseLifetime,
-    RaiseBudget,
-    ResumeLifetime,
-)
+from headgate_protos.v1.control_pb2 import OperatorCommand
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView
 from headgate_streams.blobs import BlobStore
 from headgate_streams.opening import open_blob_store, open_log
@@ -40,6 +33,9 @@ from headgate_streams.port import Delivery, Log, LogProducer
 from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import Topics
+
+if TYPE_CHECKING:
+    from headgate_guardrails.explain import RuleStanding
 
 DELIVERY_TIMEOUT_S = 15.0
 """How long one request may take to be durable in the log."""
@@ -101,61 +97,83 @@ class Client:
         tenant: str,
         version: str = "",
         lifetime_id: str | None = None,
+        priority: int = 0,
     ) -> AgentLifetime:
         """Ask for one run of a registered graph; the same `lifetime_id` twice is one run.
 
-        `input` is any JSON value; a large one goes to the blob store.
+        `input` is any JSON value; a large one goes to the blob store. A higher `priority` goes first where
+        the graph caps what is in flight.
         """
         lifetime = lifetime_id or envelopes.new_lifetime_id(graph_id)
         self.submit(
-            self.start_envelope(graph_id, input, tenant=tenant, version=version, lifetime_id=lifetime)
+            self.start_envelope(
+                graph_id, input, tenant=tenant, version=version, lifetime_id=lifetime, priority=priority
+            )
         )
         return AgentLifetime(tenant_id=tenant, lifetime_id=lifetime, graph_id=graph_id, graph_version=version)
 
     def start_envelope(
-        self, graph_id: str, input: Any, *, tenant: str, version: str, lifetime_id: str
+        self, graph_id: str, input: Any, *, tenant: str, version: str, lifetime_id: str, priority: int = 0
     ) -> ExecutionEnvelope:
         """Return the record that `start` appends; raises UserError for ids and inputs that cannot be."""
         _check_tenant(tenant)
         _check_name("lifetime id", lifetime_id)
         payload = self.payloads.pack(tenant, _json_text(input))
-        return envelopes.lifetime_start(tenant, lifetime_id, graph_id, version, payload, self._issued_by)
+        return envelopes.lifetime_start(
+            tenant, lifetime_id, graph_id, version, payload, self._issued_by, priority
+        )
 
     def pause(self, tenant: str, lifetime_id: str, reason: str = "", ttl_ms: int | None = None) -> str:
         """Order that nothing more of a lifetime is dispatched; return the command id."""
-        ttl = None if ttl_ms is None else Duration(seconds=ttl_ms // 1000, nanos=ttl_ms % 1000 * 1_000_000)
-        return self.command(tenant, lifetime_id, OperatorCommand(pause=PauseLifetime(reason=reason, ttl=ttl)))
+        return self.command(tenant, lifetime_id, orders.pause(reason, ttl_ms))
 
     def resume(self, tenant: str, lifetime_id: str, pause_generation: int = 0) -> str:
         """Order that a paused lifetime goes on; generation 0 means the pause in force."""
-        resume = ResumeLifetime(pause_generation=pause_generation)
-        return self.command(tenant, lifetime_id, OperatorCommand(resume=resume))
+        return self.command(tenant, lifetime_id, orders.resume(pause_generation))
+
+    def freeze(self, tenant: str, graph_id: str = "", reason: str = "") -> str:
+        """Order that nothing more of a graph, or of the whole tenant, is dispatched until it is thawed."""
+        return self.command(tenant, "", orders.pause(reason, graph_id=graph_id))
+
+    def thaw(self, tenant: str, graph_id: str = "") -> str:
+        """Order that a frozen graph, or the frozen tenant, goes on."""
+        return self.command(tenant, "", orders.resume(graph_id=graph_id))
 
     def abort(self, tenant: str, lifetime_id: str, reason: str = "") -> str:
         """Order that a lifetime ends now and what runs is cancelled."""
-        return self.command(tenant, lifetime_id, OperatorCommand(abort=AbortLifetime(reason=reason)))
+        return self.command(tenant, lifetime_id, orders.abort(reason))
 
     def raise_budget(
         self, tenant: str, lifetime_id: str | None, *, policy: str, rule: str, metric: str, value: int
     ) -> str:
-        """Give one cap of one rule a new absolute value (cost in nano-USD), for a lifetime or the tenant."""
-        order = RaiseBudget(policy=policy, rule=rule, metric=metric, value=value)
-        return self.command(tenant, lifetime_id or "", OperatorCommand(raise_budget=order))
+        """Give one cap of one rule a new absolute value (cost in nano-USD), for a lifetime or the tenant.
+
+        What that rule had paused goes on.
+        """
+        return self.command(tenant, lifetime_id or "", orders.raise_budget(policy, rule, metric, value))
 
     def complete(
         self, tenant: str, lifetime_id: str, execution_id: str, outcome: int, answer: Any = None
     ) -> str:
         """Answer a human task; `outcome` is a HumanOutcome, `answer` any JSON value."""
         text = "" if answer is None else _json_text(answer)
-        order = CompleteExecution(execution_id=execution_id, json_answer=text)
-        order.outcome = outcome  # type: ignore[assignment]
-        return self.command(tenant, lifetime_id, OperatorCommand(complete=order))
+        return self.command(tenant, lifetime_id, orders.complete(execution_id, outcome, text))
 
     def command(self, tenant: str, lifetime_id: str, command: OperatorCommand) -> str:
         """Append an operator's order; return its command id. A repeat with the same id is ignored."""
-        _check_tenant(tenant)
-        self.submit(envelopes.operator_command(tenant, lifetime_id, command, self._issued_by))
+        self.order(tenant, lifetime_id, command)
         return str(command.command_id)
+
+    def order(self, tenant: str, lifetime_id: str, command: OperatorCommand) -> Delivery:
+        """As `command`, and return where it landed, for `answer`. Fills the command's id."""
+        _check_tenant(tenant)
+        return self.submit(envelopes.operator_command(tenant, lifetime_id, command, self._issued_by))
+
+    def answer(
+        self, tenant: str, delivery: Delivery, command_id: str = "", timeout_s: float = ANSWER_S
+    ) -> Answer:
+        """Return what a gate says to a record that was appended, waiting for up to `timeout_s`."""
+        return wait_for_answer(self.log, self.topics, tenant, delivery, command_id, timeout_s)
 
     def lifetime(self, tenant: str, lifetime_id: str) -> LifetimeView | None:
         """Return the gate's view of one lifetime; None when there is none (yet)."""
@@ -164,6 +182,20 @@ class Client:
     def lifetimes(self, tenant: str) -> list[LifetimeView]:
         """Return the gate's view of every lifetime of a tenant, oldest first."""
         return self.observer.lifetimes(tenant)
+
+    def policy_versions(self, tenant: str) -> list[PolicyVersion]:
+        """Return every policy version that was set for a tenant or for every tenant, first set first."""
+        return self.observer.policy_versions(tenant)
+
+    def explain(self, tenant: str, lifetime_id: str) -> list[RuleStanding]:
+        """Return where each rule stands for a lifetime at the end of the log; changes nothing.
+
+        Raises UserError for a lifetime that the gate does not know (any more).
+        """
+        from headgate_guardrails.explain import explain  # the whole fold, which nothing else here needs
+
+        settings = self.settings.model_copy(update={"partitions": self.observer.partitions()})
+        return explain(self.log, self.blobs, settings, tenant, lifetime_id)
 
     def history(self, tenant: str, lifetime_id: str) -> list[Happening]:
         """Return all that has happened to one lifetime, in the order in which the gate saw it."""

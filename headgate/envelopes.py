@@ -51,12 +51,30 @@ def policy_set(policy: Policy, tenant: str) -> ExecutionEnvelope:
     )
 
 
+def policy_again(owner: str, known: PolicySet) -> ExecutionEnvelope:
+    """Return the record that puts a policy version in force again, with the very document it had."""
+    again = PolicySet()
+    again.CopyFrom(known)
+    return ExecutionEnvelope(tenant_id=owner, policy_set=again)
+
+
 def lifetime_start(
-    tenant: str, lifetime_id: str, graph_id: str, version: str, payload: Payload, issued_by: str
+    tenant: str,
+    lifetime_id: str,
+    graph_id: str,
+    version: str,
+    payload: Payload,
+    issued_by: str,
+    priority: int = 0,
 ) -> ExecutionEnvelope:
     """Return the request for one run; an empty version means the newest registered."""
     start = LifetimeStart(
-        graph_id=graph_id, graph_version=version, input=payload, issued_at=_now(), issued_by=issued_by
+        graph_id=graph_id,
+        graph_version=version,
+        input=payload,
+        issued_at=_now(),
+        issued_by=issued_by,
+        priority=priority,
     )
     return ExecutionEnvelope(tenant_id=tenant, lifetime_id=lifetime_id, lifetime_start=start)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from headgate.happening import Happening, read_happening
 from headgate.reading import count_partitions, partitions_of, read_to_now
+from headgate.versions import PolicyVersion, policy_versions
 from headgate.words import TERMINAL, millis, status_word
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import EVERY_TENANT
@@ -81,37 +82,35 @@ class Observer:
         makers = (self._topics.task_inputs, self._topics.plan_inputs)
         return [make(queue) for queue in dict.fromkeys(("", *queues)) for make in makers]
 
+    def records(self, tenant: str) -> Iterator[tuple[int, ExecutionEnvelope]]:
+        """Yield (log time in ms, record) of all that the log holds for a tenant or for every tenant."""
+        for record in read_to_now(self._log, [self._home(self._topics.executions, tenant)]):
+            try:
+                envelope = decode(record, ExecutionEnvelope)
+            except BadRecord:
+                continue
+            if envelope.tenant_id in (tenant, EVERY_TENANT):
+                yield record.timestamp_ms, envelope
+
     def graphs(self, tenant: str) -> list[GraphRegistered]:
         """Return every graph version registered for a tenant, first registration first."""
         found: dict[tuple[str, str], GraphRegistered] = {}
-        for envelope in self._definitions(tenant):
+        for _, envelope in self.records(tenant):
             if envelope.WhichOneof("payload") == "graph_registered":
                 graph = envelope.graph_registered
                 found.setdefault((graph.graph_id, graph.version), graph)
         return list(found.values())
+
+    def policy_versions(self, tenant: str) -> list[PolicyVersion]:
+        """Return every policy version that was set for a tenant or for every tenant, first set first."""
+        return policy_versions(self.records(tenant))
 
     def policies(self, tenant: str) -> list[PolicySet]:
         """Return the policies in force for a tenant, the platform's among them: the newest set of each name.
 
         As the gate does, it passes over a version that was set before with other content.
         """
-        versions: dict[tuple[str, str, int], str] = {}
-        found: dict[tuple[str, str], PolicySet] = {}
-        for owner, policy in self._policy_sets(tenant):
-            key = (owner, policy.name, policy.version)
-            if versions.setdefault(key, policy.sha256) == policy.sha256:
-                found[owner, policy.name] = policy
-        return list(found.values())
-
-    def policy_version(self, owner: str, name: str, version: int) -> PolicySet | None:
-        """Return a policy version as it was first set for a tenant, or for "*"; None when it never was."""
-        sets = (policy for whose, policy in self._policy_sets(owner) if whose == owner)
-        return next((one for one in sets if (one.name, one.version) == (name, version)), None)
-
-    def _policy_sets(self, tenant: str) -> Iterator[tuple[str, PolicySet]]:
-        for envelope in self._definitions(tenant):
-            if envelope.WhichOneof("payload") == "policy_set":
-                yield envelope.tenant_id, envelope.policy_set
+        return [one.policy for one in self.policy_versions(tenant) if one.is_in_force]
 
     def dead_letters(self, tenant: str | None = None) -> Iterator[FoundLetter]:
         """Yield the dead letters of a tenant, or all of them; oldest first within a partition."""
@@ -129,15 +128,6 @@ class Observer:
     def _since(self, tenant: str, lifetime_id: str) -> int:
         view = self.lifetime(tenant, lifetime_id)
         return max(0, millis(view.started_at) - CLOCK_SLACK_MS) if view is not None else 0
-
-    def _definitions(self, tenant: str) -> Iterator[ExecutionEnvelope]:
-        for record in read_to_now(self._log, [self._home(self._topics.executions, tenant)]):
-            try:
-                envelope = decode(record, ExecutionEnvelope)
-            except BadRecord:
-                continue
-            if envelope.tenant_id in (tenant, EVERY_TENANT):
-                yield envelope
 
 
 def _view(record: LogRecord, tenant: str) -> LifetimeView | None:

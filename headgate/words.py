@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from headgate_graphs.units import format_duration
 from headgate_protos.v1.common_pb2 import ExecutionStatus, LifetimeStatus
 from headgate_protos.v1.control_pb2 import ControlType, GuardrailViolation, PolicyScope
 
@@ -43,8 +44,15 @@ def usd(nano: int) -> str:
 
 
 def amount(metric: str, value: int) -> str:
-    """Return a metric's value in the unit people write: USD for money, else a grouped number."""
+    """Return a metric's value in the unit people write: USD, a duration for wall time, a grouped number."""
+    if metric == "wall_time_ms":
+        return format_duration(value)
     return usd(value) if metric.startswith("cost") else f"{value:,}"
+
+
+def metric_word(metric: str) -> str:
+    """Return a metric as tables name it, whose values bear their unit: cost, wall_time, tokens_used, …."""
+    return "cost" if metric.startswith("cost") else "wall_time" if metric == "wall_time_ms" else metric
 
 
 def clock(when: Timestamp | int) -> str:

@@ -1,4 +1,4 @@
-"""Graphs and policies: graph validate, show, diff, register; policy validate, apply, show."""
+"""Agent graphs: graph validate, show, diff, register."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from headgate.command.verb import verb
 GraphPath = Annotated[
     Path, typer.Argument(metavar="PATH", help="A directory with graph.yaml; a YAML, DOT or Python file.")
 ]
-PolicyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A policy in YAML.")]
 
 
 class GraphFormat(StrEnum):
@@ -110,6 +109,7 @@ def graph_diff(
 
 def graph_register(place: Place, path: GraphPath) -> None:
     """Register a graph version for a tenant, so that `start` may name it."""
+    from headgate.command.answers import answer_or_refuse, as_data, outlook
     from headgate.command.printing import say, say_json
     from headgate.definitions import register_new
     from headgate_graphs.loading import load_graph
@@ -117,76 +117,17 @@ def graph_register(place: Place, path: GraphPath) -> None:
     settings = place.settings()
     graph = load_graph(path).for_tenant(settings.tenant)
     queues = tuple(sorted({node.config.queue for node in graph.nodes.values() if node.config.queue}))
+    name = f"graph {graph.metadata.id} {graph.metadata.version}"
     with place.client(settings, queues) as client:
-        new = register_new(client, graph)
-    name = f"{graph.metadata.id} {graph.metadata.version}"
+        delivery = register_new(client, graph)
+        answer = answer_or_refuse(client, settings.tenant, delivery, name) if delivery else None
     if place.json:
-        said = {"graph": graph.metadata.id, "version": graph.metadata.version, "registered": new}
-        say_json(said | {"tenant": settings.tenant})
+        said = {"graph": graph.metadata.id, "version": graph.metadata.version, "tenant": settings.tenant}
+        say_json(said | {"registered": answer is not None} | (as_data(answer) if answer is not None else {}))
+    elif answer is None:
+        say(f"already registered: {name} for tenant {settings.tenant}")
     else:
-        say(f"{'registered' if new else 'already registered'}: graph {name} for tenant {settings.tenant}")
-
-
-def policy_validate(place: Place, file: PolicyPath) -> None:
-    """Check a policy; a fault is shown with file, line and column."""
-    from headgate.command.printing import say, say_json
-    from headgate_guardrails.policy import load_policy
-
-    policy = load_policy(file)
-    if place.json:
-        say_json(
-            {"valid": True, "policy": policy.name, "version": policy.version, "rules": len(policy.rules)}
-        )
-    else:
-        say(
-            f"{file}: {policy.name} v{policy.version} is valid: {len(policy.rules)} rules, mode {policy.mode}"
-        )
-
-
-def policy_apply(
-    place: Place,
-    file: PolicyPath,
-    every_tenant: Annotated[
-        bool, typer.Option("--every-tenant", help="Put it in force for each tenant of the installation.")
-    ] = False,
-) -> None:
-    """Put a policy in force for a tenant; it replaces the one of the same name."""
-    from headgate.command.printing import say, say_json
-    from headgate.definitions import apply_new
-    from headgate_graphs.ids import EVERY_TENANT
-    from headgate_guardrails.policy import load_policy
-
-    policy = load_policy(file)
-    settings = place.settings()
-    tenant = EVERY_TENANT if every_tenant else settings.tenant
-    with place.client(settings) as client:
-        new = apply_new(client, policy, tenant)
-    if place.json:
-        said = {"policy": policy.name, "version": policy.version, "applied": new}
-        say_json(said | {"tenant": tenant})
-    else:
-        whom = "every tenant" if every_tenant else f"tenant {tenant}"
-        when = "in force once the gate reads it" if new else "it is in force already"
-        say(f"policy {policy.name} v{policy.version} for {whom}: {when}")
-
-
-def policy_show(place: Place) -> None:
-    """Show the policies that are in force for a tenant, the platform's own among them."""
-    from headgate.command.printing import say, say_json, say_table
-    from headgate.command.views.rules import RULE_COLUMNS, rule_rows
-    from headgate_guardrails.policy import policy_from_json
-
-    settings = place.settings()
-    with place.client(settings) as client:
-        policies = [policy_from_json(one.document_json) for one in client.observer.policies(settings.tenant)]
-    if place.json:
-        say_json(
-            [policy.model_dump(mode="json", by_alias=True, exclude_defaults=True) for policy in policies]
-        )
-    elif not policies:
-        say(f"no policy is in force for tenant {settings.tenant}: headgate policy apply FILE")
-    else:
-        say_table(RULE_COLUMNS, [row for policy in policies for row in rule_rows(policy)])
+        say(f"registered: {name} for tenant {settings.tenant}: {outlook(answer)}")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -199,13 +140,3 @@ def add_to(app: typer.Typer) -> None:
         graph_register
     )
     app.add_typer(graph, name="graph")
-    policy = typer.Typer(no_args_is_help=True, help="Check, apply and show guardrail policies.")
-    verb(policy, "validate", example="headgate policy validate demo/policy.yaml")(policy_validate)
-    verb(
-        policy,
-        "apply",
-        example="""headgate policy apply demo/policy.yaml --tenant acme
-        headgate policy apply platform.yaml --every-tenant""",
-    )(policy_apply)
-    verb(policy, "show", example="headgate policy show --tenant acme")(policy_show)
-    app.add_typer(policy, name="policy")
