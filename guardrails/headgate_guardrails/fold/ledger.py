@@ -157,7 +157,7 @@ class Window:
     def __init__(self, length_ms: int, sliding: bool) -> None:
         self.length_ms = length_ms
         self.sliding = sliding
-        self.part_ms = max(1, length_ms // self.PARTS) if sliding else length_ms
+        self.part_ms = -(-length_ms // self.PARTS) if sliding else length_ms
         """Length of one part: the window itself when it is tumbling."""
         self.index = -1
         self.until = 0
@@ -175,8 +175,9 @@ class Window:
         self.until = (index + 1) * self.part_ms
         if not self.sliding:
             self.spend = Spend()
-        elif any(old <= index - self.PARTS for old in self.buckets):
-            self.buckets = {k: v for k, v in self.buckets.items() if k > index - self.PARTS}
+        elif any(old < index - self.PARTS for old in self.buckets):
+            # The oldest part counts whole until its last moment is out: never forgotten early.
+            self.buckets = {k: v for k, v in self.buckets.items() if k >= index - self.PARTS}
             self.spend = Spend()
             for part in self.buckets.values():
                 self.spend.add(part)

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator
 
 from headgate_guardrails.fold import ending, routing
+from headgate_guardrails.fold.admission import serve_waiting
 from headgate_guardrails.fold.evaluator import verdict_of
 from headgate_guardrails.fold.flow import SUBGRAPH, Flow
 from headgate_guardrails.fold.rules import ABORT, PAUSE
@@ -39,6 +40,8 @@ def fire_due(turn: Turn) -> None:
             continue
         lifetime.wake = 0
         _fire(turn, tenant, lifetime)
+        if tenant.waiting:
+            serve_waiting(turn, tenant)
 
 
 def _fire(turn: Turn, tenant: Tenant, lifetime: Lifetime) -> None:

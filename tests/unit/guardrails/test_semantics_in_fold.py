@@ -554,6 +554,33 @@ def test_a_sliding_window_forgets_bit_by_bit() -> None:
     world.refold()
 
 
+def test_a_sliding_window_forgets_nothing_early() -> None:
+    burn = rule("burn", "tenant", "throttle", limit={"tokens_used": 150}, window="359ms", sliding=True)
+    for offset in range(0, 60, 7):
+        world = World(PAID, policy(burn))
+        world.clock += offset
+        world.start("g")
+        world.answer("p1", next=["t1"])
+        world.answer("t1", used=usage(100))
+        spent_at = world.clock
+        world.answer("p1", next=["t1"])
+        while not world.inputs:
+            world.tick(1)
+        assert 359 < world.clock - spent_at <= 359 + 2 * 6
+
+
+def test_room_that_a_timer_frees_is_given_away_at_once() -> None:
+    world = World(
+        graph([("p1", "t1"), ("t1", "p1"), ("p1", "end", "final")], entry="p1", limits={"max_in_flight": 1},
+              p1={"leased": True})
+    )  # fmt: skip
+    world.start("g")
+    world.start("g", "run-2")
+    world.begin(world.take("p1"))
+    world.tick(10_000)
+    assert [m.headers.lifetime_id for m in world.inputs] == ["run-2"]
+
+
 def test_a_platform_policy_holds_for_every_tenant_beside_its_own() -> None:
     import hashlib
 
