@@ -18,7 +18,7 @@ PROTO_BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-pars
 PYTEST_ARGS ?=
 
 .PHONY: help setup demo test test-unit check fmt lock install-deps proto-gen proto-lint proto-check proto-clean \
-	kafka-up kafka-down s3-up s3-down clean
+	kafka-up kafka-down s3-up s3-down docs bench-rules clean
 
 ##@ Start
 help: ## Show this
@@ -87,6 +87,13 @@ s3-down: ## Stop it
 	@$(SERVERS) s3-down
 
 ##@ Maintain
+docs: setup ## Write the pages that are made from the code
+	@$(BIN)/python -m headgate_guardrails.fold.states > docs/states.tmp
+	@mv docs/states.tmp docs/states.md
+
+bench-rules: setup ## Measure what evaluating ten typical rules costs per event
+	@$(BIN)/python -m benchmarks.rules $(BENCH_ARGS)
+
 install-deps: setup $(BUF) ## Fetch everything ahead: Python packages, buf, Kafka's jars, MinIO
 	@$(SERVERS) prepare
 

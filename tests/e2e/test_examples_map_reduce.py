@@ -99,12 +99,16 @@ def test_a_cap_on_a_graph_holds_over_all_its_lifetimes(headgate: Headgate) -> No
     assert most_in_flight(history(headgate.client, *children_of(headgate))) == 2
 
 
-@pytest.mark.usefixtures("shard_registered")
-def test_a_cap_of_the_run_above_stops_its_sub_graphs(headgate: Headgate) -> None:
-    outcome = headgate.run(SUBGRAPHS, policy=EXAMPLE / "tight.yaml")
-    assert outcome.status != "completed"
-    assert "rule run-tokens" in outcome.reason
-    assert outcome.tokens_used <= 800
+def test_a_cap_of_the_run_above_stops_it_and_its_sub_graphs(place: Place) -> None:
+    assert place.headgate("graph", "register", EXAMPLE / "shard.yaml").code == 0
+    answer = place.headgate("run", SUBGRAPHS, "--policy", EXAMPLE / "tight.yaml", "--json")
+    assert answer.code == 3, answer.err
+    assert [broken["rule"] for broken in answer.json["violations"]] == ["run-tokens"]
+    assert answer.json["spent"]["tokens_used"] <= 800
+    below = [one for one in place.headgate("list", "--json").json if one["graph_id"] == "count-shard"]
+    assert len(below) == 4
+    assert {one["status"] for one in below} <= {"completed", "aborted"}
+    assert sum(one["status"] == "aborted" for one in below) >= 1
 
 
 def test_a_sub_graph_that_is_not_registered_is_named(place: Place) -> None:

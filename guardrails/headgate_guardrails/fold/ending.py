@@ -12,6 +12,7 @@ from headgate_guardrails.fold.flow import Flow, value_from
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close
 from headgate_guardrails.fold.rules import ABORT, PAUSE
 from headgate_guardrails.fold.state import Lifetime
+from headgate_guardrails.fold.states import move
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
 
@@ -44,7 +45,7 @@ def pause(flow: Flow, reason: str, ttl_ms: int, **event: Any) -> None:
     lifetime = flow.lifetime
     if lifetime.status != pb.LIFETIME_STATUS_RUNNING:
         return
-    lifetime.status = pb.LIFETIME_STATUS_PAUSED
+    move(lifetime, pb.LIFETIME_STATUS_PAUSED)
     lifetime.reason = reason
     lifetime.violations = list(event.get("violations", ()))
     lifetime.pause_generation += 1
@@ -59,7 +60,7 @@ def pause(flow: Flow, reason: str, ttl_ms: int, **event: Any) -> None:
 def resume(flow: Flow, command_id: str) -> None:
     """Admit what was held back, in order; a cap that still stands pauses again at once."""
     lifetime = flow.lifetime
-    lifetime.status = pb.LIFETIME_STATUS_RUNNING
+    move(lifetime, pb.LIFETIME_STATUS_RUNNING)
     lifetime.reason = ""
     lifetime.violations = []
     lifetime.pause_due = 0
@@ -123,7 +124,7 @@ def end(flow: Flow, status: pb.LifetimeStatus, reason: str, **event: Any) -> Non
     if not lifetime.is_live:
         return
     below = children(flow)
-    lifetime.status = status
+    move(lifetime, status)
     lifetime.reason = reason
     lifetime.ended_at = turn.clock
     lifetime.pause_due = 0

@@ -12,6 +12,7 @@ from headgate_guardrails.fold import ending
 from headgate_guardrails.fold.flow import Flow, payload_of
 from headgate_guardrails.fold.holds import abandon, close
 from headgate_guardrails.fold.state import Join, Work
+from headgate_guardrails.fold.states import move
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, plan_pb2, task_pb2
 
@@ -23,6 +24,7 @@ def begin(flow: Flow) -> None:
     """Begin a lifetime that has just been made: show it, arm its timers, dispatch the entry node."""
     lifetime, turn = flow.lifetime, flow.turn
     graph = lifetime.graphs.graph
+    move(lifetime, pb.LIFETIME_STATUS_RUNNING)
     lifetime.started_at = turn.clock
     lifetime.deadline = turn.clock + graph.limits.deadline_ms
     flow.arm(lifetime.deadline)

@@ -151,7 +151,8 @@ class Lifetime:
         self.lifetime_id: str = lifetime_id
         self.graph_key = graph_key
         self.graphs = graph
-        self.status: int = pb.LIFETIME_STATUS_RUNNING
+        self.status: int = pb.LIFETIME_STATUS_UNSPECIFIED
+        """Changed by `states.move` alone, by which it begins, too."""
         self.reason = ""
         self.start_input = pb.Payload()
         self.outcome: pb.Payload | None = None
