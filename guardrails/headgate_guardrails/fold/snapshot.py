@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from google.protobuf.message import DecodeError
+
 from headgate_graphs.errors import HeadgateError
 from headgate_graphs.progress import Fork, Lineage
 from headgate_guardrails.fold.engine import judge_by, orchestrate
@@ -62,7 +64,7 @@ def restore(content: bytes) -> PartitionState:
         state.platform = _to_book(checkpoint.policies)
         for kept in checkpoint.tenants:
             state.tenants[kept.tenant_id] = _to_tenant(kept, state.platform)
-    except (ValueError, KeyError, TypeError) as error:
+    except (DecodeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointUnreadable(f"the checkpoint cannot be read: {error}") from error
     state.heap = wakes(state)
     return state
