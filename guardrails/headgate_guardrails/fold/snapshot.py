@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from headgate_graphs.errors import HeadgateError
 from headgate_graphs.progress import Fork, Lineage
-from headgate_guardrails.fold.engine import judge_by, orchestrate
+from headgate_guardrails.fold.definitions import judge_by, orchestrate
 from headgate_guardrails.fold.holds import leave
 from headgate_guardrails.fold.ledger import Amount, Spend
 from headgate_guardrails.fold.progressing import Step
