@@ -27,7 +27,8 @@ from headgate_protos.v1.control_pb2 import (
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
-from tests.e2e.stage import Call, Said, Stage
+from headgate_streams.topics import partition_for
+from tests.e2e.stage import PARTITIONS, Call, Said, Stage
 from tests.support import eventually
 
 WAIT_S = 20.0
@@ -167,6 +168,8 @@ class Run:
         """Reasons of the dead letters that the test means to cause."""
         self._started: list[str] = []
         self._barriers = itertools.count()
+        self._asked = 0
+        """Where the last start lies in the log."""
 
     # -- asking --
 
@@ -193,7 +196,7 @@ class Run:
         )
         envelope.lifetime_start.priority = priority
         self._started.append(lifetime)
-        self.client.submit(envelope)
+        self._asked = self.client.submit(envelope).offset
 
     def freeze(self, graph_id: str = "") -> None:
         self.client.command(self.tenant, "", OperatorCommand(pause=PauseLifetime(graph_id=graph_id)))
@@ -225,9 +228,7 @@ class Run:
         """Return when the gate has folded all that was asked before, and all it said has been read."""
         name = f"barrier-{next(self._barriers)}"
         self.start(lifetime=name, graph="none")
-        self.waits_until(lambda: self.view(name))
-        ends = self.stage.watch.ends()
-        self.waits_until(lambda: self.stage.watch.has_read(ends))
+        self._hears_all(self._asked)
 
     def waits_until(self, holds: Callable[[], Any]) -> None:
         """Return when something holds; fails when it never does."""
@@ -262,9 +263,10 @@ class Run:
             view = self.view(lifetime)
             return view is not None and status_word(view.status) in {status, *TERMINAL}
 
-        eventually(is_over, WAIT_S, 0.005)
+        self.waits_until(is_over)
         found = stands()
         assert found is not None
+        self._hears_all(found.source.offset)
         return found
 
     def ends(
@@ -272,13 +274,22 @@ class Run:
     ) -> LifetimeView:
         """Wait for the end, and when `settled` until no hold is open; check the outcome if one is given."""
         view = self.becomes(status, lifetime)
-        if settled:
-            view = eventually(
-                lambda: (v := self.becomes(status, lifetime)).open_holds == 0 and v, WAIT_S, 0.005
-            )
+        if settled and view.open_holds:
+            self.waits_until(lambda: (v := self.view(lifetime)) and not v.open_holds)
+            view = self.becomes(status, lifetime)
         if outcome is not ...:
             assert json.loads(view.outcome.json or "null") == outcome
         return view
+
+    def _hears_all(self, offset: int) -> None:
+        """Return when all has been read that the gate said because of this record and those before it.
+
+        The gate commits when what it says is durable; until then one topic may be ahead of another.
+        """
+        home = partition_for(self.tenant, PARTITIONS)
+        self.waits_until(lambda: self.stage.folded(home) > offset)
+        ends = self.stage.watch.ends()
+        self.waits_until(lambda: self.stage.watch.has_read(ends))
 
     def events(self, kind: str = "", lifetime: str | None = "run", rule: str = "") -> list[ExecutionEvent]:
         """Return the control events of a type, such as ABORT_LIFETIME; `rule` asks for one it names."""

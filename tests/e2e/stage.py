@@ -21,7 +21,7 @@ from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
-from headgate_streams.port import LogRecord, TopicPartition
+from headgate_streams.port import LogConsumer, LogRecord, TopicPartition
 from headgate_streams.settings import StreamSettings
 from headgate_workers.context import Context, PlanContext, TaskContext
 from headgate_workers.handlers import Handler, HandlerRegistry
@@ -187,6 +187,14 @@ class Stage:
     watch: Watch
     handlers: Handlers
     services: list[Service]
+    offsets: LogConsumer
+    """A member of the gate's group that takes part in nothing and may ask for its offsets."""
+
+    def folded(self, partition: int) -> int:
+        """Return up to where the gate has folded a partition and what it said of that is durable."""
+        place = TopicPartition(self.client.topics.executions, partition)
+        committed = self.offsets.committed([place])[place]
+        return committed.offset if committed else 0
 
     def check(self) -> None:
         """Raise what ended a service, if something did."""
@@ -208,7 +216,8 @@ def staged(settings: StreamSettings) -> Iterator[Stage]:
     }
     services = [_service("watch", watch), _service("gate", gate)]
     services += [_service(name, worker) for name, worker in workers.items()]
-    stage = Stage(client, watch, handlers, services)
+    offsets = client.log.consumer(f"{settings.topic_prefix}.gate")
+    stage = Stage(client, watch, handlers, services, offsets)
     try:
         for service in services:
             service.start()
@@ -217,6 +226,7 @@ def staged(settings: StreamSettings) -> Iterator[Stage]:
         yield stage
     finally:
         try:
+            offsets.close()
             stop_all(services, 15)
         finally:
             client.close()

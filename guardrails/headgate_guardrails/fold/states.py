@@ -18,7 +18,7 @@ NOTHING = "[*]"
 
 
 class Transition(NamedTuple):
-    """One change that may happen. Upper case is a status of the wire, lower case what the gate alone knows."""
+    """One change that may happen: statuses of the wire in upper case, in lower case what the gate knows."""
 
     source: str
     target: str
