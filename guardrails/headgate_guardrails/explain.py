@@ -124,7 +124,7 @@ def standings(tenant: Tenant, lifetime: Lifetime, clock_ms: int) -> Iterator[Rul
 def _of_cap(cap: Cap, tenant: Tenant, lifetime: Lifetime, clock_ms: int) -> RuleStanding:
     rule = cap.rule
     raised = tenant.budgets if rule.scope == TENANT else lifetime.budgets
-    key = (rule.policy, rule.name, cap.metric)
+    key = (rule.book, rule.name, cap.metric)
     committed, held = measures(cap, tenant, lifetime, clock_ms)
     return _standing(rule, cap.metric, committed, held, raised.get(key, cap.value), key in raised)
 

@@ -68,7 +68,7 @@ class ExecutionController:
         """
         for match in matches:
             rule = match.rule
-            key = (rule.policy, rule.version, rule.name)
+            key = (rule.book, rule.version, rule.name)
             if not (rule.shadow or rule.verdict in (WARN, THROTTLE)):
                 continue
             if rule.scope != EXECUTION or rule.verdict == THROTTLE:

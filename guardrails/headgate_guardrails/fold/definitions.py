@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from functools import lru_cache
 
 from headgate_graphs.errors import BadRecord, GraphInvalid, PolicyInvalid, UserError
 from headgate_graphs.loading import graph_from_json
 from headgate_graphs.progress import GraphOrchestrator
-from headgate_guardrails.fold.rules import CompiledPolicy, compile_policy
+from headgate_guardrails.fold.rules import CompiledPolicy, book_of, compile_policy
 from headgate_guardrails.fold.state import MAX_POLICY_RECORDS, PartitionState, PolicyBook, Registered, Tenant
 from headgate_guardrails.policy import policy_from_json
 from headgate_protos.v1 import execution_pb2
@@ -28,10 +27,10 @@ def orchestrate(definition_json: str) -> tuple[GraphOrchestrator | None, str]:
 
 
 @lru_cache(maxsize=1024)
-def judge_by(document_json: str) -> tuple[CompiledPolicy | None, str]:
-    """Return the policy ready to judge, or None and why not."""
+def judge_by(document_json: str, platform: bool) -> tuple[CompiledPolicy | None, str]:
+    """Return the policy ready to judge, for one tenant or for the platform; or None and why not."""
     try:
-        return compile_policy(policy_from_json(document_json)), ""
+        return compile_policy(policy_from_json(document_json), platform=platform), ""
     except PolicyInvalid as error:
         return None, str(error)
 
@@ -57,21 +56,24 @@ def set_policy(
     state: PartitionState, tenant: Tenant | None, envelope: execution_pb2.ExecutionEnvelope
 ) -> None:
     """Put a policy in force for one tenant, or for every tenant when none is given; raises BAD_POLICY."""
-    entered = _enter(state.platform if tenant is None else tenant.policies, envelope)
-    if entered is not None:
-        _judge_anew(state, state.tenants.values() if tenant is None else [tenant], *entered)
+    platform = tenant is None
+    replaced = _enter(state.platform if tenant is None else tenant.policies, envelope, platform)
+    for each in state.tenants.values() if tenant is None else (tenant,):
+        if replaced:
+            _forget_raises(each, book_of(replaced, platform=platform))
+        each.judge_by(state.platform)
 
 
-def _enter(book: PolicyBook, envelope: execution_pb2.ExecutionEnvelope) -> tuple[str, bool] | None:
-    """Put a policy in force; return its name and whether the version changed, None for a repeated record."""
+def _enter(book: PolicyBook, envelope: execution_pb2.ExecutionEnvelope, platform: bool) -> str:
+    """Put a policy in force; return its name when that replaced another version, else ""."""
     given = envelope.policy_set
     if not envelope.envelope_id:
         raise BadRecord(
             "BAD_POLICY", "a policy record needs an envelope_id, so that a repeat of it can be told"
         )
     if envelope.envelope_id in book.records:
-        return None
-    compiled, error = judge_by(given.document_json)
+        return ""
+    compiled, error = judge_by(given.document_json, platform)
     if compiled is None:
         raise BadRecord("BAD_POLICY", error)
     name, version = compiled.policy.name, compiled.policy.version
@@ -86,18 +88,11 @@ def _enter(book: PolicyBook, envelope: execution_pb2.ExecutionEnvelope) -> tuple
     book.records[envelope.envelope_id] = True
     if len(book.records) > MAX_POLICY_RECORDS:
         del book.records[next(iter(book.records))]
-    return name, before is not None and before.policy.version != version
+    return name if before is not None and before.policy.version != version else ""
 
 
-def _forget_raises(tenant: Tenant, policy: str) -> None:
+def _forget_raises(tenant: Tenant, book: str) -> None:
     """Another version is the last word on its caps: what was raised under the one before no longer holds."""
     for budgets in (tenant.budgets, *(lifetime.budgets for lifetime in tenant.lifetimes.values())):
-        for key in [key for key in budgets if key[0] == policy]:
+        for key in [key for key in budgets if key[0] == book]:
             del budgets[key]
-
-
-def _judge_anew(state: PartitionState, tenants: Iterable[Tenant], policy: str, changed: bool) -> None:
-    for tenant in tenants:
-        if changed:
-            _forget_raises(tenant, policy)
-        tenant.judge_by(state.platform)

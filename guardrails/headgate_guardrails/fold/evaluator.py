@@ -209,7 +209,7 @@ class PolicyEvaluator:
         matches = []
         for cap in self.caps:
             if cap.metric == "wall_time_ms":
-                limit = lifetime.budgets.get((cap.rule.policy, cap.rule.name, cap.metric), cap.value)
+                limit = lifetime.budgets.get((cap.rule.book, cap.rule.name, cap.metric), cap.value)
                 age = clock - lifetime.started_at
                 if age > limit:
                     matches.append(_cap_match(cap, limit, age, 0, 0))
@@ -228,7 +228,7 @@ class PolicyEvaluator:
             if it.usage is not None and rule.verdict == THROTTLE:
                 continue
             raised = tenant.budgets if rule.scope == TENANT else owner.budgets
-            limit = raised.get((rule.policy, rule.name, cap.metric), cap.value)
+            limit = raised.get((rule.book, rule.name, cap.metric), cap.value)
             committed, held, asked = _measure(cap, tenant, owner, clock, it)
             if committed + held + asked > limit:
                 yield _cap_match(cap, limit, committed, held, asked)._replace(owner=None if own else owner)

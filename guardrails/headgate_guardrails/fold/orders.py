@@ -13,9 +13,9 @@ from headgate_guardrails.fold.controller import ExecutionController
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import close
 from headgate_guardrails.fold.routing import task_done, watch_age
+from headgate_guardrails.fold.rules import book_of
 from headgate_guardrails.fold.state import Lifetime, Tenant
 from headgate_guardrails.fold.turn import Turn
-from headgate_guardrails.policy import METRICS
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, task_pb2
 
@@ -86,28 +86,33 @@ def _freeze_or_thaw(turn: Turn, tenant: Tenant, command: control_pb2.OperatorCom
 def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> None:
     order = envelope.command.raise_budget
     metric = "cost_nano_usd" if order.metric == "cost_usd" else order.metric
-    policy = tenant.policies.in_force.get(order.policy) or turn.state.platform.in_force.get(order.policy)
+    # A tenant's own policy comes before one of the platform; "*name" means the platform's.
+    policy = tenant.policies.in_force.get(order.policy)
+    platform = policy is None
+    if policy is None:
+        policy = turn.state.platform.in_force.get(order.policy.removeprefix("*"))
     rule = next((r for r in policy.policy.rules if r.name == order.rule), None) if policy else None
-    if rule is None or metric not in METRICS or rule.limit is None or metric not in rule.limit.caps():
+    if policy is None or rule is None or rule.limit is None or metric not in rule.limit.caps():
         raise BadRecord(
             "BAD_COMMAND",
             f"no cap {order.metric[:64]!a} in policy {order.policy[:64]!a}, rule {order.rule[:64]!a}",
         )
     if not 0 <= order.value <= 2**62:
         raise BadRecord("BAD_COMMAND", "a cap is between 0 and 2^62")
+    key = (book_of(policy.policy.name, platform=platform), rule.name, metric)
     if envelope.lifetime_id:
         if rule.scope == "tenant":
             raise BadRecord("BAD_COMMAND", f"rule {rule.name} caps the tenant: raise it without a lifetime")
         lifetime = known_lifetime(tenant, envelope)
         if lifetime is None:
             return
-        lifetime.budgets[order.policy, order.rule, metric] = order.value
+        lifetime.budgets[key] = order.value
         watch_age(Flow(turn, tenant, lifetime))
         _go_on(turn, tenant, [lifetime], envelope.command)
     else:
         if rule.scope != "tenant":
             raise BadRecord("BAD_COMMAND", f"rule {rule.name} caps a {rule.scope}: name the lifetime")
-        tenant.budgets[order.policy, order.rule, metric] = order.value
+        tenant.budgets[key] = order.value
         _go_on(turn, tenant, list(tenant.lifetimes.values()), envelope.command)
 
 
@@ -116,8 +121,9 @@ def _go_on(
 ) -> None:
     """Resume what the rule with the raised cap had paused; one that is still too low pauses again."""
     order = command.raise_budget
+    raised = (order.policy.removeprefix("*"), order.rule)
     for lifetime in lifetimes:
-        caused = any((v.policy, v.rule) == (order.policy, order.rule) for v in lifetime.violations)
+        caused = any((v.policy, v.rule) == raised for v in lifetime.violations)
         if lifetime.status == pb.LIFETIME_STATUS_PAUSED and caused:
             flow = Flow(turn, tenant, lifetime)
             ending.resume(flow, command.command_id)

@@ -38,6 +38,8 @@ class CompiledRule(NamedTuple):
     """A rule as it is judged."""
 
     policy: str
+    book: str
+    """The policy's name, with a "*" before it when it is the platform's: two books may use one name."""
     version: int
     name: str
     scope: int
@@ -56,8 +58,8 @@ class CompiledRule(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """(policy, rule), under which its window is kept."""
-        return self.policy, self.name
+        """(book, rule), under which its window is kept."""
+        return self.book, self.name
 
     @property
     def scope_name(self) -> str:
@@ -94,12 +96,17 @@ class CompiledPolicy(NamedTuple):
     caps: tuple[Cap, ...]
 
 
-def compile_policy(policy: Policy) -> CompiledPolicy:
-    """Return the policy ready to judge."""
+def book_of(policy: str, *, platform: bool) -> str:
+    """Return the name under which a policy's windows and raised caps are kept."""
+    return f"*{policy}" if platform else policy
+
+
+def compile_policy(policy: Policy, *, platform: bool = False) -> CompiledPolicy:
+    """Return the policy ready to judge, for one tenant or for the platform."""
     caps: list[Cap] = []
     rules: list[CompiledRule] = []
     for rule in policy.rules:
-        compiled = _compile(policy, rule)
+        compiled = _compile(policy, rule, book_of(policy.name, platform=platform))
         rules.append(compiled)
         if rule.limit is not None:
             caps += [Cap(compiled, metric, value, False) for metric, value in rule.limit.caps().items()]
@@ -108,9 +115,10 @@ def compile_policy(policy: Policy) -> CompiledPolicy:
     return CompiledPolicy(policy, tuple(rules), tuple(caps))
 
 
-def _compile(policy: Policy, rule: Rule) -> CompiledRule:
+def _compile(policy: Policy, rule: Rule, book: str) -> CompiledRule:
     return CompiledRule(
         policy=policy.name,
+        book=book,
         version=policy.version,
         name=rule.name,
         scope=SCOPES[rule.scope],

@@ -61,7 +61,7 @@ def restore(content: bytes) -> PartitionState:
         state.next_offset = checkpoint.next_offset
         state.clock_ms = checkpoint.clock_ms
         state.logic_version = checkpoint.logic_version
-        state.platform = _to_book(checkpoint.policies)
+        state.platform = _to_book(checkpoint.policies, platform=True)
         for kept in checkpoint.tenants:
             state.tenants[kept.tenant_id] = _to_tenant(kept, state.platform)
     except (DecodeError, ValueError, KeyError, TypeError) as error:
@@ -326,10 +326,10 @@ def _to_lifetime(kept: pb.LifetimeState, tenant: Tenant) -> Lifetime:
     return lifetime
 
 
-def _to_book(kept: pb.PolicyBookState) -> PolicyBook:
+def _to_book(kept: pb.PolicyBookState, *, platform: bool) -> PolicyBook:
     book = PolicyBook()
     for text in kept.in_force:
-        compiled, error = judge_by(text)
+        compiled, error = judge_by(text, platform)
         if compiled is None:
             raise ValueError(error)
         book.in_force[compiled.policy.name] = compiled
@@ -348,7 +348,7 @@ def _to_tenant(kept: pb.TenantState, platform: PolicyBook) -> Tenant:
             raise ValueError(error)
         metadata = orchestrator.graph.metadata
         tenant.graphs[metadata.id, metadata.version] = Registered(text, orchestrator)
-    tenant.policies = _to_book(kept.policies)
+    tenant.policies = _to_book(kept.policies, platform=False)
     tenant.judge_by(platform)
     for one in kept.windows:
         window = tenant.windows[one.policy, one.rule]

@@ -601,6 +601,32 @@ def test_a_platform_policy_holds_for_every_tenant_beside_its_own() -> None:
     world.refold()
 
 
+def test_a_platforms_policy_and_a_tenants_of_the_same_name_do_not_share_windows_or_raised_caps() -> None:
+    import hashlib
+
+    own = policy(rule(scope="tenant", limit={"tokens_used": 5000}, window="1m"))
+    world = World(PAID, own, restoring=True)
+    platform = policy(rule(scope="tenant", limit={"tokens_used": 50}, window="1d"))
+    text = platform.canonical_json()
+    world.envelope(
+        tenant="*",
+        policy_set=execution_pb2.PolicySet(
+            name="caps", version=1, document_json=text, sha256=hashlib.sha256(text.encode()).hexdigest()
+        ),
+    )
+    order = control_pb2.RaiseBudget(policy="caps", rule="r", metric="tokens_used", value=4000)
+    world.command("", raise_budget=order)
+    world.start("g")
+    world.answer("p1", next=["t1"])
+    assert world.status() == "ABORTED", "raising the own cap leaves the platform's as it is"
+    order.policy = "*caps"
+    world.command("", raise_budget=order)
+    world.start("g", "run-2")
+    world.answer("p1", next=["t1"])
+    assert world.status("run-2") == "RUNNING"
+    world.refold()
+
+
 def test_a_person_is_reminded() -> None:
     human = {"type": "human", "timeout": "1h", "reminder": "10m"}
     world = World(graph([("p1", "t1"), ("t1", "p2"), ("p2", "end", "final")], entry="p1", t1=human))
