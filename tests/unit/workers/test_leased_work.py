@@ -159,7 +159,7 @@ def test_what_is_announced_counts_as_one_that_runs(bench: Bench, monkeypatch: py
     make = bench.log.producer
 
     def patient() -> LogProducer:
-        """Return a producer that mostly reports deliveries to who waits for them, as a distant broker does."""
+        """Return a producer that mostly reports deliveries to who waits, as a distant broker does."""
         made = make()
         poll, hasty = made.poll, itertools.count(1)
 
