@@ -16,7 +16,8 @@ _LOGGER = logging.getLogger(__name__)
 _POLL_S = 0.02
 _FIRST_POLL_S = 0.01
 """While inputs wait for this thread to notice how far back it must read, and to read it."""
-_RETRY_S = 1.0
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 1.0
 _EARLIER_MS = 60_000
 """How far before an input is read: of what the gate sends at once, one topic may take longer than another."""
 
@@ -94,15 +95,18 @@ class ControlFollower:
 
     def _follow(self, reader: LogReader) -> None:
         is_assigned = False
+        retry_s = _FIRST_RETRY_S
         while not self._stop.is_set():
             try:
                 is_assigned = self._assign(reader, is_assigned)
                 self._check_caught_up()
                 for record in reader.poll(_POLL_S if self._caught_up.is_set() else _FIRST_POLL_S):
                     self._take(record)
+                retry_s = _FIRST_RETRY_S
             except LogUnavailable as error:
                 _LOGGER.warning("control events cannot be read for now: %s", error)
-                self._stop.wait(_RETRY_S)
+                self._stop.wait(retry_s)
+                retry_s = min(2 * retry_s, _LONGEST_RETRY_S)
 
     def _assign(self, reader: LogReader, is_assigned: bool) -> bool:
         with self._lock:

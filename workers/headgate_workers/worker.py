@@ -203,7 +203,7 @@ class Worker:
 
     def _room(self) -> int:
         """Return how many more handlers may run: none from the bound on until half of it is free again."""
-        busy = len(self._crew) + self._starting
+        busy = len(self._crew) + self._starting + len(self._announced)
         if busy >= self._settings.concurrency:
             self._full_since_s = self._full_since_s or time.monotonic()
         elif busy <= self._settings.concurrency // 2:

@@ -123,6 +123,7 @@ def runs_fail(watch: Watch) -> None:
 
 def runs_are_lost(watch: Watch) -> None:
     world = at_task(watch)
+    world.take("t1")
     world.tick(START_WITHIN_MS)
     world.begin(world.take("t1"))
     world.tick(LEASE_MS)

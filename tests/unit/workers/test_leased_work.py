@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 
+import pytest
+
+from headgate_streams.port import LogProducer
 from headgate_workers import TaskContext, task
 from tests.support import eventually
 from tests.unit.workers.bench import COMPLETED, FAILED, Bench, registry
@@ -149,3 +153,34 @@ def test_plain_work_that_is_older_holds_the_offset_back(bench: Bench) -> None:
         assert bench.committed_offset() == 0
         release.set()
         eventually(lambda: bench.committed_offset() == 2)
+
+
+def test_what_is_announced_counts_as_one_that_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = bench.log.producer
+
+    def patient() -> LogProducer:
+        """Return a producer that mostly reports deliveries to who waits, as a distant broker does."""
+        made = make()
+        poll, hasty = made.poll, itertools.count(1)
+
+        def later(timeout_s: float = 0.0) -> int:
+            return poll(timeout_s) if timeout_s or next(hasty) % 20 == 0 else 0
+
+        made.poll = later  # type: ignore[method-assign]
+        return made
+
+    monkeypatch.setattr(bench.log, "producer", patient)
+    running: list[str] = []
+    most: list[int] = []
+
+    @task
+    async def counts(ctx: TaskContext) -> None:
+        running.append(ctx.run_id)
+        most.append(len(running))
+        await asyncio.sleep(0.02)
+        running.remove(ctx.run_id)
+
+    ids = [bench.give_task("counts", leased=True) for _ in range(30)]
+    with bench.worker(registry(counts), concurrency=2):
+        eventually(lambda: len(bench.reports()) == len(ids))
+    assert max(most) == 2
