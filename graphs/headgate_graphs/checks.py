@@ -6,13 +6,23 @@ Every check yields all the faults it finds, and all checks run, so that people s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from headgate_graphs.conditions import EDGE_ENVIRONMENT, ConditionInvalid
 from headgate_graphs.documents import Path, show_path
-from headgate_graphs.ids import END
-from headgate_graphs.model import AgentGraph, Edge, EdgeKind, Plan, Task
+from headgate_graphs.ids import END, is_name
+from headgate_graphs.model import (
+    VERSION_PATTERN,
+    AgentGraph,
+    Edge,
+    EdgeKind,
+    JoinConfiguration,
+    NodeLimits,
+    Plan,
+    Task,
+)
 from headgate_graphs.reachability import Reachability, joins
 
 MAX_NODES = 500
@@ -28,6 +38,10 @@ MAX_JOIN_INPUTS = 30
 
 RULES = "rules"
 """Type of the plan whose decision is its routing rules."""
+HUMAN = "human"
+"""Type of the task that waits for a person."""
+SUBGRAPH = "graph"
+"""Type of the task that runs another graph, named by its params `graph` and `version`."""
 
 
 class Fault(NamedTuple):
@@ -54,6 +68,7 @@ def faults(graph: AgentGraph) -> list[Fault]:
         *_conditions(graph),
         *_rules(graph),
         *_params(graph),
+        *_kinds(graph),
         *_exits(graph, ways),
         *_joins(graph, ways),
     ]
@@ -191,19 +206,72 @@ def _exits(graph: AgentGraph, ways: Reachability) -> Iterator[Fault]:
 
 
 def _joins(graph: AgentGraph, ways: Reachability) -> Iterator[Fault]:
-    for plan_id, edges in joins(graph).items():
-        sources = {edge.source for _, edge in edges if isinstance(graph.nodes.get(edge.source), Task)}
-        if not sources or not isinstance(graph.nodes.get(plan_id), Plan):
-            continue
-        branches, at = ways.widest_fork(plan_id, sources), ("edges", edges[0][0])
-        if branches == 0 and len(sources) > 1:
-            named = ", ".join(repr(source) for source in sorted(sources)[:10])
-            problem = f"never fills: no node sends work over parallel edges to all of {named}"
-            yield Fault(at, f"the join at {plan_id!a} {problem}")
-        inputs = max(branches, len(sources))
-        if inputs > MAX_JOIN_INPUTS:
-            problem = f"gathers up to {inputs} results; {MAX_JOIN_INPUTS} fit into a record"
-            yield Fault(at, f"the join at {plan_id!a} {problem}")
+    fed = joins(graph)
+    for position, plan in enumerate(graph.plans):
+        at: Path = ("plans", position, "config", "join")
+        if plan.id in fed:
+            for path, problem in _join(graph, plan, [edge for _, edge in fed[plan.id]], ways):
+                where = (*at, path) if path else ("edges", fed[plan.id][0][0])
+                yield Fault(where, f"the join at {plan.id!a} {problem}")
+        elif plan.config.join != JoinConfiguration():
+            yield Fault(at, f"no join edge leads to plan {plan.id!a}")
+
+
+def _join(
+    graph: AgentGraph, plan: Plan, edges: Sequence[Edge], ways: Reachability
+) -> Iterator[tuple[str, str]]:
+    """Yield (field of the join, or empty for its edges; what is wrong)."""
+    sources = {edge.source for edge in edges if isinstance(graph.nodes.get(edge.source), Task)}
+    fork_id, feeders = ways.fork_of(plan.id)
+    if not feeders and len(sources) > 1:
+        named = ", ".join(repr(source) for source in sorted(sources)[:10])
+        yield "", f"never fills: no node sends work over parallel edges to all of {named}"
+        return
+    chosen = graph.limits.max_fan_out if isinstance(graph.nodes.get(fork_id), Plan) else len(feeders)
+    most, least = min(len(feeders), chosen) or 1, plan.config.join.min_inputs or 1
+    if most > MAX_JOIN_INPUTS:
+        yield "", f"gathers up to {most} results; {MAX_JOIN_INPUTS} fit into a record"
+    if least > most:
+        yield "min_inputs", f"can never fill: it asks for {least} results, and at most {most} can arrive"
+
+
+def _kinds(graph: AgentGraph) -> Iterator[Fault]:
+    """Find fields that mean nothing to the kind of node that has them; a cap that holds nothing is one."""
+    for path, node in nodes_with_paths(graph):
+        at = (*path, "config")
+        if isinstance(node, Task) and node.config.reminder_ms is not None and node.type != HUMAN:
+            yield Fault((*at, "reminder"), f"only tasks of the type {HUMAN} remind people")
+        if node.type in (HUMAN, SUBGRAPH):
+            yield from _unserved(node, path)
+        if node.type == SUBGRAPH and isinstance(node, Task):
+            yield from _subgraph(node, at)
+    served = {node.type for node in graph.nodes.values()} - {HUMAN, SUBGRAPH}
+    for name in graph.limits.max_in_flight_by_type:
+        if name not in served:
+            problem = f"no worker is asked for the type {name!a} here, so the cap holds nothing"
+            yield Fault(("limits", "max_in_flight_by_type", name), problem)
+
+
+def _unserved(node: Task | Plan, path: Path) -> Iterator[Fault]:
+    if isinstance(node, Plan):
+        yield Fault((*path, "type"), f"{node.type} is a type of tasks; no plan can decide by it")
+    given = {"queue": node.config.queue, "leased": node.config.leased}
+    for name in (name for name, value in given.items() if value is not None):
+        problem = f"{name} is for nodes that workers serve; the type {node.type} is served by none"
+        yield Fault((*path, "config", name), problem)
+
+
+def _subgraph(task: Task, at: Path) -> Iterator[Fault]:
+    params = task.config.params
+    named, version = params.get("graph"), params.get("version")
+    if not isinstance(named, str) or not is_name(named):
+        yield Fault((*at, "params"), "a sub-graph needs `graph`, the id of the graph that it runs")
+    if version is not None and not (isinstance(version, str) and re.fullmatch(VERSION_PATTERN, version)):
+        yield Fault((*at, "params", "version"), "a version is MAJOR.MINOR.PATCH; none means the newest")
+    for key in (key for key in params if key not in ("graph", "version")):
+        yield Fault((*at, "params", key), "unknown key; a sub-graph has `graph` and `version`")
+    if task.config.limits != NodeLimits() or task.config.timeout_ms is not None:
+        yield Fault(at, "a sub-graph is held by the limits and the deadline of the graph that it runs")
 
 
 def nodes_with_paths(graph: AgentGraph) -> Iterator[tuple[Path, Task | Plan]]:

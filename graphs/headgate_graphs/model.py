@@ -31,6 +31,8 @@ API_VERSION = "headgate/v1"
 """Version of the definition format."""
 DEFAULT_TENANT = "default"
 """Owner of a graph that names none."""
+VERSION_PATTERN = r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}$"
+"""MAJOR.MINOR.PATCH."""
 MAX_PARAMS_DEPTH = 16
 """Levels of a node's params; every reader of a definition stops at 32 of the whole."""
 
@@ -345,7 +347,7 @@ class GraphMetadata(Definition):
 
     id: Name
     """What a start names."""
-    version: Annotated[str, Field(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}$")]
+    version: Annotated[str, Field(pattern=VERSION_PATTERN)]
     """Semantic version MAJOR.MINOR.PATCH."""
     tenant_id: Tenant = DEFAULT_TENANT
     """Who owns the graph (default `default`)."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from headgate_graphs.conditions import EDGE_ENVIRONMENT, Condition, ConditionFailed
 from headgate_graphs.ids import END
 from headgate_graphs.model import AgentGraph, Edge, EdgeKind, Plan, Task
+from headgate_graphs.reachability import Reachability, joins
 
 
 class Fork(NamedTuple):
@@ -80,9 +81,8 @@ class GraphOrchestrator:
             for edge in graph.edges
             if edge.config.when is not None
         }
-        self._fork_of_join = {
-            plan_id: _fork_of(graph, plan_id, sources) for plan_id, sources in _joins(graph).items()
-        }
+        ways = Reachability(graph)
+        self._fork_of_join = {plan_id: ways.fork_of(plan_id) for plan_id in joins(graph)}
         self.tasks = TaskRouter(self)
         self.plans = PlanRouter(self)
 
@@ -201,52 +201,3 @@ def _outside(lineage: Lineage, fork_id: str) -> Lineage:
         if frame.node_id == fork_id:
             return lineage[:position]
     return lineage
-
-
-def _joins(graph: AgentGraph) -> dict[str, frozenset[str]]:
-    """Return the sources of every join, by its plan."""
-    sources: dict[str, set[str]] = {}
-    for edge in graph.edges:
-        if edge.type is EdgeKind.JOIN:
-            sources.setdefault(edge.target, set()).add(edge.source)
-    return {plan_id: frozenset(tasks) for plan_id, tasks in sources.items()}
-
-
-def _reach(graph: AgentGraph, start: str, without: tuple[str, ...]) -> set[str]:
-    """Return every node that `start` leads to, itself included, never passing through `without`."""
-    seen = {start}
-    todo = [start]
-    while todo:
-        for edge in graph.outgoing.get(todo.pop(), ()):
-            if edge.target in graph.nodes and edge.target not in seen and edge.target not in without:
-                seen.add(edge.target)
-                todo.append(edge.target)
-    return seen
-
-
-def _feeders(graph: AgentGraph, fork_id: str, plan_id: str, sources: frozenset[str]) -> dict[str, set[str]]:
-    """Return, for each branch of the fork that can deliver to the join, the sources it delivers through.
-
-    A way back through the fork begins another visit and a way through the join has already delivered,
-    so neither counts.
-    """
-    branches = [edge.target for edge in graph.outgoing[fork_id] if edge.type is EdgeKind.PARALLEL]
-    reached = {b: _reach(graph, b, (fork_id, plan_id)) & sources for b in branches if b in graph.nodes}
-    return {branch: through for branch, through in reached.items() if through}
-
-
-def _fork_of(graph: AgentGraph, plan_id: str, sources: frozenset[str]) -> tuple[str, frozenset[str]]:
-    """Return the innermost fork whose branches feed every source of the join, and those branches.
-
-    Walks back from the sources, level by level; ("", empty) when nothing was forked.
-    """
-    frontier, seen = sorted(sources), set(sources) | {plan_id}
-    while frontier:
-        before = {edge.source for edge in graph.edges if edge.target in frontier} - seen
-        for node_id in sorted(before):
-            feeders = _feeders(graph, node_id, plan_id, sources)
-            if feeders and sources <= set().union(*feeders.values()):
-                return node_id, frozenset(feeders)
-        seen |= before
-        frontier = sorted(before)
-    return "", frozenset()

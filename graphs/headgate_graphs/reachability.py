@@ -6,7 +6,7 @@ largest graph is answered in well under a second, whatever its shape.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 
 from headgate_graphs.ids import END
 from headgate_graphs.model import AgentGraph, Edge, EdgeKind, Task
@@ -19,9 +19,13 @@ class Reachability:
         self._graph = graph
         self._bit = {node_id: 1 << i for i, node_id in enumerate(graph.nodes)}
         self._into: dict[str, list[str]] = {node_id: [] for node_id in graph.nodes}
+        self._forks: dict[str, list[str]] = {}
+        self._joins = joins(graph)
         for edge in graph.edges:
             if edge.source in self._bit and edge.target in self._bit:
                 self._into[edge.target].append(edge.source)
+                if edge.type is EdgeKind.PARALLEL:
+                    self._forks.setdefault(edge.source, []).append(edge.target)
 
     def from_entry(self) -> set[str]:
         """Return every node that a lifetime can come to."""
@@ -49,44 +53,59 @@ class Reachability:
         }
         return self._backwards(ends)
 
-    def widest_fork(self, plan_id: str, sources: Iterable[str]) -> int:
-        """Return the most branches that one fork sends to a join; 0 when no fork feeds all its sources.
+    def fork_of(self, plan_id: str) -> tuple[str, frozenset[str]]:
+        """Return the fork that the join of a plan belongs to, and its branches that can deliver to the join.
 
-        A fork is a node with PARALLEL edges. An upper bound: a branch that comes to the join only by way
-        of another visit to the fork is counted too. A way through the joining plan does not count.
+        It is the innermost node whose PARALLEL edges feed every task with a JOIN edge to the plan: the first
+        one on the way back from them, level by level. ("", empty) when nothing feeds them all.
         """
-        wanted = sum(self._bit[source] for source in set(sources))
-        reach = self._reach_of(wanted, plan_id)
-        widest = 0
-        for branches in self._forks().values():
-            feeding = [reach[branch] for branch in branches if reach.get(branch)]
-            fed = 0
-            for bits in feeding:
-                fed |= bits
-            if fed == wanted:
-                widest = max(widest, len(feeding))
-        return widest
+        sources = {edge.source for _, edge in self._joins.get(plan_id, ()) if edge.source in self._bit}
+        wanted = sum(self._bit[source] for source in sources)
+        seen, level = {*sources, plan_id}, sources
+        while level:
+            level = {before for node_id in level for before in self._into[node_id]} - seen
+            for fork_id in sorted(level & self._forks.keys()):
+                feeders = self._feeders(fork_id, plan_id, wanted)
+                if feeders:
+                    return fork_id, feeders
+            seen |= level
+        return "", frozenset()
 
-    def _forks(self) -> dict[str, list[str]]:
-        forks: dict[str, list[str]] = {}
-        for edge in self._graph.edges:
-            if edge.type is EdgeKind.PARALLEL and edge.source in self._bit:
-                forks.setdefault(edge.source, []).append(edge.target)
-        return forks
+    def _feeders(self, fork_id: str, plan_id: str, wanted: int) -> frozenset[str]:
+        """Return the branches of a fork that deliver to the join; empty when they do not feed all of it.
 
-    def _reach_of(self, wanted: int, without: str) -> dict[str, int]:
+        A way back through the fork begins another visit, and a way through the joining plan has already
+        delivered, so neither counts.
+        """
+        reach = self._reach_of(wanted, (fork_id, plan_id))
+        fed = {branch: self._reach_from(branch, reach, wanted) for branch in self._forks[fork_id]}
+        feeders = frozenset(branch for branch, bits in fed.items() if bits)
+        together = 0
+        for bits in fed.values():
+            together |= bits
+        return feeders if together == wanted else frozenset()
+
+    def _reach_from(self, branch: str, reach: Mapping[str, int], wanted: int) -> int:
+        """Return which of the `wanted` nodes a branch leads to; it may itself be the joining plan."""
+        bits = self._bit[branch] & wanted
+        for edge in self._graph.outgoing[branch]:
+            bits |= reach.get(edge.target, 0)
+        return bits
+
+    def _reach_of(self, wanted: int, without: Collection[str]) -> dict[str, int]:
         """Return which of the `wanted` nodes each node leads to, itself included, not through `without`."""
-        reach = {node_id: bit for node_id, bit in self._bit.items() if bit & wanted and node_id != without}
-        todo = list(reach)
-        while todo:
-            node_id = todo.pop()
-            for source in self._into[node_id]:
-                if source == without:
-                    continue
-                known = reach.get(source, 0)
-                if known | reach[node_id] != known:
-                    reach[source] = known | reach[node_id]
-                    todo.append(source)
+        reach = {n: bit for n, bit in self._bit.items() if bit & wanted and n not in without}
+        level = list(reach)
+        while level:  # breadth first, so that a node mostly hears of all it leads to before it is asked
+            told: dict[str, None] = {}
+            for node_id in level:
+                bits = reach[node_id]
+                for source in self._into[node_id]:
+                    known = reach.get(source, 0)
+                    if known | bits != known and source not in without:
+                        reach[source] = known | bits
+                        told[source] = None
+            level = list(told)
         return reach
 
     def _backwards(self, ends: set[str]) -> set[str]:

@@ -133,7 +133,7 @@ class _Reading:
         return None
 
     def _only_a_mark(self, given: Given, what: str) -> None:
-        for name in given.keys() - {names.KIND, names.SHAPE}:
+        for name in (name for name in given if name not in (names.KIND, names.SHAPE)):
             self._fault(given[name].name, (), f"{what} only marks a place; {name} means nothing there")
 
     def _fault(self, at: Id, path: Path, message: str) -> None:

@@ -14,6 +14,7 @@ from headgate_graphs.model import (
     EdgeKind,
     GraphLimits,
     GraphMetadata,
+    JoinConfiguration,
     NodeLimits,
     Plan,
     PlanConfiguration,
@@ -67,6 +68,30 @@ def task_configurations(draw: st.DrawFn) -> TaskConfiguration:
 
 
 @st.composite
+def join_configurations(draw: st.DrawFn, branches: int) -> JoinConfiguration:
+    """Joins that so many branches can fill."""
+    strategy = draw(st.sampled_from(["all", "any", "majority", "quorum"]))
+    least = draw(st.integers(1, branches)) if strategy == "quorum" else None
+    return JoinConfiguration(
+        strategy=strategy,
+        min_inputs=least,
+        max_inputs=draw(st.none() | st.integers(least, 10_000)) if least else None,
+        timeout=draw(st.none() | durations),
+        on_timeout=draw(st.sampled_from(["proceed", "fail"])),
+        late=draw(st.sampled_from(["drop", "record"])),
+        cancel_losers=draw(st.booleans()),
+    )
+
+
+def people_and_subgraphs() -> st.SearchStrategy[dict[str, Any]]:
+    """Types that no worker serves, with what they take."""
+    human = st.builds(lambda every: {"type": "human", "config": TaskConfiguration(reminder=every)}, durations)
+    wanted = st.fixed_dictionaries({"graph": names}, optional={"version": st.just("1.0.0")})
+    child = st.builds(lambda to: {"type": "graph", "config": TaskConfiguration(params=to)}, wanted)
+    return human | child
+
+
+@st.composite
 def graphs(draw: st.DrawFn) -> AgentGraph:
     """A chain of stages, a task and a plan each, that may fork into tasks that join, and may loop back."""
     prefix = draw(names)
@@ -79,17 +104,21 @@ def graphs(draw: st.DrawFn) -> AgentGraph:
         plan_id = next(ids)
         config = EdgeConfiguration(when=draw(conditions), priority=draw(st.integers(-5, 5)))
         edges.append(Edge(source=task_id, target=plan_id, config=config))
+        join = JoinConfiguration()
         if draw(st.booleans()):
             fork_id, plan_id = plan_id, next(ids)
             plans.append(Plan(id=fork_id, type="fork", description=draw(texts)))
-            for branch in [next(ids) for _ in range(draw(st.integers(1, 3)))]:
-                tasks.append(Task(id=branch, type=draw(names)))
+            branches = [next(ids) for _ in range(draw(st.integers(1, 3)))]
+            for branch in branches:
+                served = draw(names.map(lambda name: {"type": name}) | people_and_subgraphs())
+                tasks.append(Task(id=branch, **served))
                 edges.append(Edge(source=fork_id, target=branch, type=EdgeKind.PARALLEL))
                 edges.append(Edge(source=branch, target=plan_id, type=EdgeKind.JOIN))
+            join = draw(join_configurations(len(branches)))
         targets = [task_ids[stage + 1] if stage + 1 < stages else "end"]
         if draw(st.booleans()):
             targets.append(task_ids[draw(st.integers(0, stage))])
-        plans.append(_plan(draw, plan_id, targets))
+        plans.append(_plan(draw, plan_id, targets, join))
         edges += [
             Edge(source=plan_id, target=t, type=EdgeKind.FINAL if t == "end" else EdgeKind.NORMAL)
             for t in dict.fromkeys(targets)
@@ -102,15 +131,23 @@ def graphs(draw: st.DrawFn) -> AgentGraph:
             tags=tuple(draw(st.lists(texts, max_size=2))),
         ),
         entry=task_ids[0],
-        limits=GraphLimits(max_iterations=draw(st.integers(1, 10**6)), deadline=draw(durations)),
+        limits=GraphLimits(
+            max_iterations=draw(st.integers(1, 10**6)),
+            deadline=draw(durations),
+            max_depth=draw(st.integers(0, 32)),
+            max_in_flight=draw(st.none() | st.integers(1, 10**6)),
+            max_in_flight_by_type=draw(st.dictionaries(st.just(tasks[0].type), st.integers(1, 10**6))),
+        ),
         tasks=tuple(tasks),
         plans=tuple(plans),
         edges=tuple(edges),
     )
 
 
-def _plan(draw: Any, plan_id: str, targets: list[str]) -> Plan:
+def _plan(draw: Any, plan_id: str, targets: list[str], join: JoinConfiguration) -> Plan:
     if not draw(st.booleans()):
-        return Plan(id=plan_id, type="decide", config=PlanConfiguration(params=draw(params)))
+        return Plan(id=plan_id, type="decide", config=PlanConfiguration(params=draw(params), join=join))
     rules = tuple(RoutingRule(when="success && iteration < 3", next=(t,)) for t in targets)
-    return Plan(id=plan_id, type="rules", config=PlanConfiguration(rules=rules, default=(targets[0],)))
+    return Plan(
+        id=plan_id, type="rules", config=PlanConfiguration(rules=rules, default=(targets[0],), join=join)
+    )

@@ -134,7 +134,7 @@ def test_configurations_may_be_given_as_such() -> None:
     g = GraphBuilder("g", version="1.0.0", tenant_id="acme", description="d", tags=["x", "y"])
     a = g.task("a", limits=NodeLimits(cost_usd="0.05"), params={"x": [1]}, description="works")
     p = g.plan("P", join=JoinConfiguration(strategy="any"))
-    a >> p >> END
+    [a] >> p >> END
     graph = g.build()
     assert (graph.tenant_id, graph.metadata.tags, graph.metadata.description) == ("acme", ("x", "y"), "d")
     assert graph.tasks[0].config.limits.cost_nano_usd == 50_000_000
