@@ -204,7 +204,7 @@ class Stage:
 
 @contextmanager
 def staged(settings: StreamSettings) -> Iterator[Stage]:
-    """Run a gate, a plan worker, and a task worker for each of the two queues; stop them at the end."""
+    """Run a gate, and a task and a plan worker for each of the two queues; stop them at the end."""
     client = Client.open(settings)
     client.create_topics((SIDE_QUEUE,))
     handlers, watch = Handlers(), Watch(client)
@@ -212,7 +212,8 @@ def staged(settings: StreamSettings) -> Iterator[Stage]:
     workers = {
         "tasks": _worker(client, settings, NodeKind.TASK, handlers.registry(*TASK_TYPES), ""),
         "plans": _worker(client, settings, NodeKind.PLAN, handlers.registry(), ""),
-        "aside": _worker(client, settings, NodeKind.TASK, handlers.registry("aside"), SIDE_QUEUE),
+        "tasks-aside": _worker(client, settings, NodeKind.TASK, handlers.registry("aside"), SIDE_QUEUE),
+        "plans-aside": _worker(client, settings, NodeKind.PLAN, handlers.registry(), SIDE_QUEUE),
     }
     services = [_service("watch", watch), _service("gate", gate)]
     services += [_service(name, worker) for name, worker in workers.items()]

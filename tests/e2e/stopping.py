@@ -13,7 +13,7 @@ from typing import Any
 
 from headgate.client import Client
 from headgate.embedding import Service, gate_service, stop_all
-from headgate.reading import partitions_of
+from headgate.reading import partitions_of, read_to_now
 from headgate_graphs.model import AgentGraph, NodeKind
 from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent, OperatorCommand
 from headgate_protos.v1.task_pb2 import TaskInput
@@ -63,7 +63,7 @@ class Diary:
     budget: int = 1_000
 
     async def work(self, ctx: TaskContext, data: dict[str, Any]) -> str:
-        """Run until let go, cancelled, or for `data["seconds"]`; synchronous work is below."""
+        """Run until let go, cancelled, or for `data["seconds"]`."""
         key = (ctx.tenant_id, ctx.lifetime_id)
         self.begun.append((time.monotonic(), key))
         until_s = time.monotonic() + data.get("seconds", WAIT_S)
@@ -179,20 +179,7 @@ class Site:
     def inputs(self, tenant: str) -> list[TaskInput]:
         """Return every input of a task that the gate has made for a tenant."""
         places = partitions_of(self.client.log, [self.client.topics.task_inputs()])
-        ends = {place: end for place, (_, end) in self.client.log.offsets(places).items()}
-        reader = self.client.log.reader()
-        reader.assign(dict.fromkeys(ends, 0))
-        found: list[TaskInput] = []
-        try:
-            for _ in range(1_000):
-                if not any(ends.values()):
-                    break
-                for record in reader.poll(1.0):
-                    found.append(TaskInput.FromString(record.value or b""))
-                    place = next(p for p in ends if p == (record.topic, record.partition))
-                    ends[place] = 0 if record.offset + 1 >= ends[place] else ends[place]
-        finally:
-            reader.close()
+        found = (TaskInput.FromString(record.value or b"") for record in read_to_now(self.client.log, places))
         return [one for one in found if one.tenant_id == tenant]
 
 

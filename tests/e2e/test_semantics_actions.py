@@ -130,8 +130,8 @@ def test_a_resume_while_the_cap_still_stands_pauses_again(run: Run, case: Case) 
     run.resume()
     run.waits_until(lambda: len(run.events("PAUSE_LIFETIME")) == 2)
     assert [event.pause_generation for event in run.events("PAUSE_LIFETIME")] == [1, 2]
-    view = run.becomes("paused")
-    assert view.pause_generation == 2
+    run.barrier()
+    assert run.becomes("paused").pause_generation == 2
     assert len(run.dispatched("t")) == broken_at(case)["committed"] // 100
 
 

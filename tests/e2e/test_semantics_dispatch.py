@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headgate_graphs.model import AgentGraph
-from tests.e2e.semantics import Run, graph, needs, visits
+from tests.e2e.semantics import LIMITS, Run, graph, needs, visits
 from tests.e2e.stage import SIDE_QUEUE
 
 ASIDE = graph("t normal p", "p final", t={"type": "aside", "queue": SIDE_QUEUE})
@@ -16,6 +16,26 @@ def test_a_node_that_names_a_queue_is_served_by_that_queues_workers(run: Run) ->
     [given] = run.dispatched("t")
     assert given.topic == run.client.topics.task_inputs(SIDE_QUEUE)
     assert run.results("t")[0].message.headers.queue == SIDE_QUEUE
+
+
+PAID_PLAN = graph(
+    "p normal t",
+    "t normal q",
+    "q final",
+    p={"does": {"visits": [["t"]], "usage": {"tokens_used": 40, "cost_usd": "0.01"}}, "limits": LIMITS},
+    q={"queue": SIDE_QUEUE, "leased": True},
+)
+
+
+@needs(PAID_PLAN)
+def test_a_plan_too_may_be_paid_leased_and_on_a_queue(run: Run) -> None:
+    run.start("x")
+    view = run.ends("completed", outcome={"t": "x"})
+    assert [run.dispatched(node)[0].message.leased for node in ("p", "q")] == [True, True]
+    assert run.dispatched("p")[0].message.hold.tokens_used == 100
+    assert run.dispatched("q")[0].topic == run.client.topics.plan_inputs(SIDE_QUEUE)
+    assert view.usage.tokens_used == 40
+    run.never_over("tokens_used", 100)
 
 
 # -- room --------------------------------------------------------------------------------------------------

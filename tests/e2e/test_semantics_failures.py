@@ -51,6 +51,7 @@ def test_a_failure_is_given_to_the_next_plan(run: Run, case: Case) -> None:
     assert (error.code, error.message) == ("HANDLER_ERROR", "told to fail: t")
 
 
+QUICKLY = {"backoff": "30ms", "max_backoff": "40ms"}
 REPLAN = graph(
     "p normal ta,tb",
     "ta,tb normal p",
@@ -80,8 +81,13 @@ def test_an_agent_can_plan_anew_after_a_failure(run: Run) -> None:
         ),
         Case(
             "a plan",
-            (graph("p normal t", "p final", p={"does": {"times": 9}, "max_retries": 1, "backoff": "20ms"}),),
+            (graph("p normal t", "p final", p={"does": {"times": 9}, "max_retries": 2} | QUICKLY),),
             "plan p: HANDLER_ERROR: told to fail: p",
+        ),
+        Case(
+            "a plan that takes too long",
+            (graph("p final", p={"does": {"seconds": 9}, "timeout": "150ms", "max_retries": 1} | QUICKLY),),
+            "plan p: TIMEOUT: the handler ran longer than 0.15 s",
         ),
         Case(
             "no handler",

@@ -64,7 +64,7 @@ def case(name: str, order: str, upstream: list[str], *failing: str, **join: Any)
         case(
             "quorum goes on at its max", "tc tb", ["tb", "tc"], strategy="quorum", min_inputs=1, max_inputs=2
         ),
-        case("quorum above the branches", "ta tb tc", ["ta", "tb", "tc"], strategy="quorum", min_inputs=9),
+        case("quorum of all", "ta tb tc", ["ta", "tb", "tc"], strategy="quorum", min_inputs=3),
     ]
 )
 def test_a_join_goes_on_when_it_has_enough(run: Run, case: Case) -> None:
@@ -226,6 +226,22 @@ def test_a_join_in_a_loop_fires_once_for_each_visit_and_waits_for_that_visits_br
     run.ends("completed")
     assert [run.upstream("j", visit) for visit in (1, 2, 3)] == [["ta", "tb"], ["tc"], ["ta", "tb", "tc"]]
     assert len(run.calls("j")) == 3
+
+
+FEW = graph(
+    "p parallel ta,tb,tc",
+    "ta,tb,tc join j",
+    "j final",
+    p=visits("ta,tb"),
+    j={"join": {"strategy": "quorum", "min_inputs": 3}},
+)
+
+
+@needs(FEW)
+def test_a_quorum_of_more_than_were_sent_out_in_a_visit_waits_for_those(run: Run) -> None:
+    run.start()
+    run.ends("completed")
+    assert run.upstream("j") == ["ta", "tb"]
 
 
 STALE = graph(
