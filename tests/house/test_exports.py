@@ -9,6 +9,8 @@ import pytest
 from tests.house.tree import module_name, product_modules
 
 PUBLIC = [
+    "END",
+    "GraphBuilder",
     "AgentGraph",
     "Task",
     "Plan",
