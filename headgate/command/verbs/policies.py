@@ -152,12 +152,14 @@ def policy_explain(
     settings = place.settings()
     with place.client(settings) as client:
         standings = client.explain(settings.tenant, lifetime)
+        view = client.lifetime(settings.tenant, lifetime)
+    broken = list(view.violations) if view is not None else []
     if place.json:
-        say_json([standing_data(one) for one in standings])
+        say_json([standing_data(one, broken) for one in standings])
     elif not standings:
         say(f"no policy is in force for tenant {settings.tenant}: nothing limits {lifetime}")
     else:
-        say_table(STANDING_COLUMNS, [standing_row(one) for one in standings], right=STANDING_NUMBERS)
+        say_table(STANDING_COLUMNS, [standing_row(one, broken) for one in standings], right=STANDING_NUMBERS)
 
 
 def add_to(app: typer.Typer) -> None:

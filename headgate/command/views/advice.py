@@ -6,7 +6,7 @@ import shlex
 
 from headgate.command.place import Place
 from headgate.command.views.state import LifetimeState
-from headgate.words import clock, usd, violation_line
+from headgate.words import clock, scope_word, usd, violation_line
 from headgate_protos.v1.control_pb2 import GuardrailViolation
 
 
@@ -42,16 +42,23 @@ def waiting_lines(place: Place, lifetime: str, state: LifetimeState) -> list[str
 
 
 def pause_lines(place: Place, lifetime: str, again: str, state: LifetimeState) -> list[str]:
-    """Return the commands that raise the broken caps, resume, and go on; `again` repeats the run."""
-    view = state.view
-    name, where = shlex.quote(lifetime), place.as_options()
+    """Return the commands that go on with a pause; `again` repeats the run.
+
+    Raising the broken caps resumes what they have paused; any other pause is resumed.
+    """
+    view, where = state.view, place.as_options()
+    name = shlex.quote(lifetime)
     raises = [
-        f"  headgate control raise-budget {name} --policy {one.policy} --rule {one.rule} "
-        f"--metric {_metric(one)} --value {_twice(one)}{where}"
+        f"  headgate control raise-budget{'' if _is_tenants(one) else f' {name}'} --policy {one.policy} "
+        f"--rule {one.rule} --metric {_metric(one)} --value {_twice(one)}{where}"
         for one in (view.violations if view is not None else ())
-        if one.metric
+        if one.metric and not one.expression
     ]
-    return ["to go on:", *raises, f"  headgate control resume {name}{where}", f"  {again}"]
+    return ["to go on:", *(raises or [f"  headgate control resume {name}{where}"]), f"  {again}"]
+
+
+def _is_tenants(broken: GuardrailViolation) -> bool:
+    return scope_word(broken.scope) == "tenant"
 
 
 def _metric(broken: GuardrailViolation) -> str:

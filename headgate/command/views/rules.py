@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from headgate_guardrails.policy import Policy, Rule, policy_from_json
 
 if TYPE_CHECKING:
     from headgate_guardrails.explain import RuleStanding
+    from headgate_protos.v1.control_pb2 import GuardrailViolation
 
 RULE_COLUMNS = ("policy", "rule", "scope", "limit or condition", "action")
 VERSION_COLUMNS = ("policy", "version", "for", "mode", "rules", "first set", "in force since")
@@ -77,7 +79,7 @@ def version_data(version: PolicyVersion) -> dict[str, Any]:
     }
 
 
-def standing_row(standing: RuleStanding) -> tuple[str, ...]:
+def standing_row(standing: RuleStanding, broken: Sequence[GuardrailViolation] = ()) -> tuple[str, ...]:
     """Return one row for where a rule stands; money in USD, empty where a column does not apply."""
     metric = standing.metric
     window = f" per {format_duration(standing.window_ms)}" if standing.window_ms else ""
@@ -91,18 +93,23 @@ def standing_row(standing: RuleStanding) -> tuple[str, ...]:
         _shown(metric, standing.held) if standing.committed is not None else "",
         _shown(metric, standing.limit) + raised,
         _shown(metric, standing.left),
-        what_next(standing),
+        what_next(standing, broken),
     )
 
 
-def standing_data(standing: RuleStanding) -> dict[str, Any]:
+def standing_data(standing: RuleStanding, broken: Sequence[GuardrailViolation] = ()) -> dict[str, Any]:
     """Return where a rule stands as plain data, in wire units (cost in nano-USD)."""
-    more = {"left": standing.left, "is_broken": standing.is_broken, "next": what_next(standing)}
+    more = {"left": standing.left, "is_broken": standing.is_broken, "next": what_next(standing, broken)}
     return asdict(standing) | more
 
 
-def what_next(standing: RuleStanding) -> str:
-    """Return what a rule does, and at what; of a rule that is no cap, the condition."""
+def what_next(standing: RuleStanding, broken: Sequence[GuardrailViolation] = ()) -> str:
+    """Return what a rule does, and at what; what it has done when it is among the `broken` ones of a view."""
+    key = (standing.policy, standing.rule, standing.metric)
+    for one in broken:
+        if (one.policy, one.rule, one.metric) == key:
+            asked = f": {amount(one.metric, one.requested)} asked for" if one.requested else ""
+            return f"has {_PAST.get(one.action, one.action)} it{asked}"
     act = f"would have {_PAST[standing.action]}" if standing.shadow else ACTS[standing.action]
     if standing.expression:
         return f"{act} when {standing.expression}"

@@ -7,7 +7,7 @@ from typing import Any
 from headgate.client import Client
 from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionHeaders, ResourceUsage, Source
 from headgate_protos.v1.control_pb2 import ExecutionEvent, GuardrailViolation
-from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView
+from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanResult
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput, TaskResult
 from headgate_streams.codec import encode
@@ -98,7 +98,10 @@ def report(client: Client, done: TaskExecution | PlanExecution) -> int:
 
 
 def publish(
-    client: Client, message: ExecutionEvent | LifetimeView | TaskInput, topic: str, key: str = TENANT
+    client: Client,
+    message: ExecutionEvent | LifetimeView | TaskInput | DeadLetter,
+    topic: str,
+    key: str = TENANT,
 ) -> None:
     value, headers_ = encode(message, TENANT)
     producer = client.log.producer()

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import pytest
 
+from headgate import envelopes
 from headgate.client import Client
 from headgate.command.views.state import LifetimeState
-from headgate.definitions import apply_new, policies_in_force, register_new
+from headgate.definitions import apply_new, policies_in_force, register_new, roll_back
 from headgate.happening import Happening
 from headgate_graphs.errors import UserError
 from headgate_graphs.model import AgentGraph, Edge, EdgeKind, GraphMetadata, Plan, Task
 from headgate_protos.v1.control_pb2 import ExecutionEvent
-from headgate_protos.v1.execution_pb2 import LifetimeStart, LifetimeView
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeStart, LifetimeView, PolicySet
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 from tests.unit.headgate import records
 from tests.unit.headgate.test_caps import policy
@@ -148,6 +149,41 @@ def test_a_policy_version_never_changes(client: Client) -> None:
     assert [len(one.rules) for one in policies_in_force(client, "default")] == [7]
 
 
+def test_every_version_that_was_set_is_known_and_which_is_in_force(client: Client) -> None:
+    for version in (1, 2, 1):
+        apply_new(client, policy(version), "default")
+    apply_new(client, policy(3), "*")
+    versions = client.policy_versions("default")
+    assert [(one.owner, one.policy.version, one.is_in_force) for one in versions] == [
+        ("default", 1, True),
+        ("default", 2, False),
+        ("*", 3, True),
+    ]
+    assert versions[0].in_force_since_ms is not None
+    assert versions[0].in_force_since_ms >= versions[1].first_set_ms >= versions[0].first_set_ms
+
+
+def test_what_a_gate_refuses_is_no_version(client: Client) -> None:
+    wrong = envelopes.policy_set(policy(), "default")
+    wrong.policy_set.sha256 = "0" * 64
+    client.submit(wrong)
+    client.submit(ExecutionEnvelope(tenant_id="default", policy_set=PolicySet(name="x", document_json="{}")))
+    assert client.policy_versions("default") == []
+    assert client.observer.policies("default") == []
+
+
+def test_rolling_back_sends_the_very_document_again(client: Client) -> None:
+    for version in (1, 2):
+        apply_new(client, policy(version), "default")
+    assert roll_back(client, "default", "tight", 1) is not None
+    assert roll_back(client, "default", "tight", 1) is None
+    assert [one.version for one in policies_in_force(client, "default")] == [1]
+    with pytest.raises(UserError, match=r"its versions: v1, v2"):
+        roll_back(client, "default", "tight", 9)
+    with pytest.raises(UserError, match=r"policies that were set: tight"):
+        roll_back(client, "default", "loose", 1)
+
+
 def test_a_platform_policy_reaches_every_tenant(client: Client) -> None:
     client.apply_policy(policy(), "*")
     assert [one.name for one in policies_in_force(client, "acme")] == ["tight"]
@@ -169,6 +205,24 @@ def test_orders_carry_an_id_and_who_gave_them(client: Client) -> None:
     assert all(order.issued_by for order in orders)
     assert orders[0].pause.ttl.ToMilliseconds() == 1500
     assert orders[4].complete.json_answer == '{"yes":true}'
+
+
+def test_a_freeze_names_a_graph_or_all_of_the_tenant(client: Client) -> None:
+    client.freeze("default", "demo", "bad release")
+    client.freeze("default")
+    client.thaw("default", "demo")
+    found = [one.command for _, one in client.observer.records("default") if not one.lifetime_id]
+    assert [(one.pause.graph_id, one.pause.reason) for one in found[:2]] == [
+        ("demo", "bad release"),
+        ("", ""),
+    ]
+    assert found[2].resume.graph_id == "demo"
+
+
+def test_a_start_carries_its_priority(client: Client) -> None:
+    client.start("demo", tenant="default", lifetime_id="life", priority=7)
+    [start] = [one.message for one in client.history("default", "life")]
+    assert start.priority == 7
 
 
 def test_a_large_input_travels_as_a_reference(client: Client) -> None:

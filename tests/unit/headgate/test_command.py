@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headgate.command.main import app, main
+from headgate.command.verbs.budgets import cap_value
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -40,6 +41,17 @@ def one_line(text: str) -> bool:
         ["control", "pause", "unknown"],
         ["control", "complete", "unknown"],
         ["control", "raise-budget", "--policy", "p", "--rule", "r", "--value", "1"],
+        ["control", "raise-budget", "one", "--whole-tenant", "--policy", "p", "--rule", "r", "--value", "1"],
+        ["control", "pause"],
+        ["control", "pause", "one", "--everything"],
+        ["control", "pause", "--graph", "unknown"],
+        ["control", "pause", "--everything", "--ttl", "1h"],
+        ["control", "resume", "--graph", "demo", "--everything"],
+        ["policy", "test", "missing.yaml"],
+        ["policy", "test", "bad.yaml"],
+        ["policy", "rollback", "demo", "--to", "1"],
+        ["policy", "rollback", "demo"],
+        ["policy", "explain", "unknown"],
         ["graph", "validate", "missing"],
         ["graph", "show", "demo", "--format", "png"],
         ["graph", "diff", "demo", "missing.dot"],
@@ -157,6 +169,86 @@ def test_a_budget_is_raised_in_the_unit_people_write(command: Command) -> None:
         assert one_line(err)
     code, _, err = command("control", "raise-budget", "--policy", "demo", "--rule", "none", "--value", "1")
     assert (code, "run-tokens" in err) == (2, True)
+
+
+def test_a_tenants_cap_is_raised_without_a_lifetime_and_no_other(command: Command) -> None:
+    command("init", "demo")
+    command("graph", "register", "demo")
+    command("policy", "apply", "demo/policy.yaml")
+    command("start", "demo", "--lifetime", "one")
+    day = ("--policy", "demo", "--rule", "day-dollars", "--value", "50")
+    said = json.loads(command("control", "raise-budget", "--whole-tenant", *day, "--json")[1])
+    assert (said["command"], said["lifetime_id"], said["gates"]) == ("raise-budget", "", 0)
+    assert command("control", "raise-budget", *day)[0] == 0
+    code, _, err = command("control", "raise-budget", "one", *day)
+    assert (code, "leave the lifetime out" in err) == (2, True)
+    run = ("--policy", "demo", "--rule", "run-dollars", "--value", "1")
+    code, _, err = command("control", "raise-budget", *run)
+    assert (code, "name the lifetime" in err) == (2, True)
+
+
+def test_a_graph_or_everything_is_frozen_and_thawed_by_command(command: Command) -> None:
+    command("init", "demo")
+    command("graph", "register", "demo")
+    said = json.loads(command("control", "pause", "--graph", "demo", "--reason", "bad", "--json")[1])
+    assert (said["command"], said["whom"], said["answered"]) == (
+        "pause",
+        "graph demo of tenant default",
+        False,
+    )
+    code, out, _ = command("control", "resume", "--everything")
+    assert (code, "everything of tenant default" in out) == (0, True)
+    assert "no gate is running" in out
+
+
+@pytest.mark.parametrize(
+    ("metric", "text", "value"),
+    [
+        ("cost_nano_usd", "$1.50", 1_500_000_000),
+        ("tokens_used", "30,000", 30_000),
+        ("wall_time_ms", "2h", 7_200_000),
+        ("latency_ms", "1500", 1500),
+    ],
+)
+def test_a_cap_is_written_in_its_unit(metric: str, text: str, value: int) -> None:
+    assert cap_value(metric, text) == value
+
+
+CASES = """apiVersion: headgate/v1
+kind: PolicyCases
+policy: demo/policy.yaml
+cases:
+  - {name: within, dispatch: {tokens_used: 200}, expect: allow}
+  - {name: above, lifetime: {tokens_used: 1900}, dispatch: {tokens_used: 200}, expect: EXPECTED}
+"""
+
+
+@pytest.mark.parametrize(("expected", "code"), [("abort_lifetime", 0), ("allow", 1)])
+def test_cases_beside_a_policy_are_judged_a_line_each(command: Command, expected: str, code: int) -> None:
+    command("init", "demo")
+    Path("cases.yaml").write_text(CASES.replace("EXPECTED", expected))
+    done, out, err = command("policy", "test", "cases.yaml")
+    assert (done, err) == (code, "")
+    lines = out.splitlines()
+    assert lines[0] == "ok    within: allow"
+    assert lines[1].startswith("ok    above: abort_lifetime" if code == 0 else "FAIL  above: abort_lifetime")
+    done, out, _ = command("policy", "test", "cases.yaml", "--json")
+    assert (done, json.loads(out)["passed"]) == (code, code == 0)
+
+
+def test_versions_are_listed_and_an_old_one_is_put_in_force_again(command: Command) -> None:
+    command("init", "demo")
+    assert "no policy was ever set" in command("policy", "list")[1]
+    command("policy", "apply", "demo/policy.yaml")
+    text = Path("demo/policy.yaml").read_text().replace("version: 1}", "version: 2}")
+    Path("demo/policy.yaml").write_text(text)
+    command("policy", "apply", "demo/policy.yaml")
+    said = json.loads(command("policy", "rollback", "demo", "--to", "1", "--json")[1])
+    assert (said["applied"], said["version"]) == (True, 1)
+    assert "in force already" in command("policy", "rollback", "demo", "--to", "1")[1]
+    versions = json.loads(command("policy", "list", "--json")[1])
+    assert [(one["version"], one["in_force"]) for one in versions] == [(1, True), (2, False)]
+    assert "in force since" in command("policy", "list")[1]
 
 
 def test_policies_in_force_are_shown(command: Command) -> None:

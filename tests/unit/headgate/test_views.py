@@ -100,7 +100,7 @@ def test_an_ending_is_told_to_people_and_to_scripts(capsys: pytest.CaptureFixtur
     say_ending(Ending(Place(), RUN, state, None, ExitCode.PAUSED, "headgate run demo --lifetime life"))
     text = capsys.readouterr().out
     assert "stopped by rule run-dollars" in text
-    assert "headgate control resume life" in text
+    assert "headgate control raise-budget life" in text
     say_ending(Ending(Place(json=True), RUN, state, {"a": 1}, ExitCode.PAUSED, "again"))
     said = json.loads(capsys.readouterr().out)
     assert (said["status"], said["exit_code"], said["outcome"]) == ("paused", 4, {"a": 1})
