@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_graphs.conditions import ConditionFailed
-from headgate_guardrails.fold.ledger import Amount, Spend, Window
+from headgate_guardrails.fold.ledger import NOTHING, Amount, Spend, Window
 from headgate_guardrails.fold.progressing import Step, stuck
 from headgate_guardrails.fold.rules import (
     ALLOW,
@@ -111,49 +111,40 @@ class PolicyEvaluator:
 
     def at_admission(self, tenant: Tenant, lifetime: Lifetime, clock: int, it: Candidate) -> list[Match]:
         """Return every rule that the dispatch would break, strongest first."""
-        tokens, cost = it.requested
         matches: list[Match] = []
+        over = self._over_at_admission
         owner: Lifetime | None = lifetime
         while owner is not None:
+            own = owner is lifetime
             if (
                 tenant.budgets
                 or owner.budgets
-                or self._over_at_admission(
+                or over(
                     owner.spend,
                     tenant.spend,
                     tenant.window_list,
                     clock,
-                    tokens,
-                    cost,
-                    0,
-                    it.iteration if owner is lifetime else 0,
-                    clock - owner.started_at,
-                    owner.depth,
-                    0,
-                    0,
+                    owner,
+                    it.iteration if own else 0,
+                    it.requested,
+                    it,
                 )
             ):
-                matches += self._caps_over(tenant, owner, clock, it, owner is lifetime)
+                matches += self._caps_over(tenant, owner, clock, it, own)
             owner = owner.parent
-        static = self._static_of(tenant, lifetime, it)
-        if static:
-            matches += static
+        if self._static:
+            found = self._static_matches.get((lifetime.graph_key, it.node.id))
+            matches += self._ask_static(tenant, lifetime, it) if found is None else found
         for rule in self._asked_at_admission:
             if _broken(rule, tenant, lifetime, it):
                 matches.append(_condition_match(rule))
-        return _ranked(matches)
+        return _ranked(matches) if matches else matches
 
-    def _static_of(self, tenant: Tenant, lifetime: Lifetime, it: Candidate) -> tuple[Match, ...]:
-        if not self._static:
-            return ()
-        key = (lifetime.graph_key, it.node.id)
-        found = self._static_matches.get(key)
-        if found is None:
-            found = self._static_matches[key] = tuple(
-                Match(rule, violation(rule, why))
-                for rule in self._static
-                if (why := _static(rule, tenant, it))
-            )
+    def _ask_static(self, tenant: Tenant, lifetime: Lifetime, it: Candidate) -> tuple[Match, ...]:
+        """Ask what is the same in every visit to a node, once for each."""
+        found = self._static_matches[lifetime.graph_key, it.node.id] = tuple(
+            Match(rule, violation(rule, why)) for rule in self._static if (why := _static(rule, tenant, it))
+        )
         return found
 
     # -- settlement --------------------------------------------------------------------------------
@@ -166,32 +157,30 @@ class PolicyEvaluator:
         if usage is None:
             return []
         matches: list[Match] = []
+        over = self._over_at_settlement
         owner: Lifetime | None = lifetime
         while owner is not None:
+            own = owner is lifetime
             if (
                 tenant.budgets
                 or owner.budgets
-                or self._over_at_settlement(
+                or over(
                     owner.spend,
                     tenant.spend,
                     tenant.window_list,
                     clock,
-                    usage.tokens_used,
-                    usage.cost_nano_usd,
-                    usage.latency_ms,
-                    it.iteration if owner is lifetime else 0,
-                    clock - owner.started_at,
-                    owner.depth,
-                    it.fan_out,
-                    it.payload_bytes,
+                    owner,
+                    it.iteration if own else 0,
+                    NOTHING,
+                    it,
                 )
             ):
-                matches += self._caps_over(tenant, owner, clock, it, owner is lifetime)
+                matches += self._caps_over(tenant, owner, clock, it, own)
             owner = owner.parent
         for rule in self._asked_at_settlement:
             if _broken(rule, tenant, lifetime, it):
                 matches.append(_condition_match(rule))
-        if usage.model:
+        if self._models and usage.model:
             matches += [
                 Match(rule, violation(rule, f"model {usage.model[:128]}"))
                 for rule in self._models
@@ -202,7 +191,7 @@ class PolicyEvaluator:
                 why = stuck(lifetime.trail, rule.no_progress) if rule.no_progress else ""
                 if why:
                     matches.append(Match(rule, violation(rule, why)))
-        return _ranked(matches)
+        return _ranked(matches) if matches else matches
 
     def at_age(self, lifetime: Lifetime, clock: int) -> list[Match]:
         """Return the rules about wall time that a lifetime breaks by its age alone."""

@@ -137,9 +137,10 @@ def _compile(policy: Policy, rule: Rule, book: str) -> CompiledRule:
 
 
 Comparison = Callable[..., bool]
-"""Called with `_ARGUMENTS`: the sums of lifetime and tenant, the windows, and one execution's numbers."""
+"""Called with `_ARGUMENTS`; it reads only what some cap is about."""
 
-_ARGUMENTS = "L, T, W, clock, tokens, cost, latency, iteration, age, depth, fan_out, payload"
+_ARGUMENTS = "L, T, W, clock, owner, iteration, asked, it"
+"""Sums of the lifetime and of the tenant, the windows, the lifetime, its visit, the hold, what is judged."""
 _FIELDS = {
     "tokens_used": "tokens",
     "cost_nano_usd": "cost",
@@ -148,28 +149,32 @@ _FIELDS = {
     "executions": "executions",
 }
 _HELD = {"tokens_used": "held_tokens", "cost_nano_usd": "held_cost", "executions": "open_holds"}
-_OF_EXECUTION = {
-    "tokens_used": "tokens",
-    "cost_nano_usd": "cost",
-    "latency_ms": "latency",
-    "payload_bytes": "payload",
-    "fan_out": "fan_out",
+_ASKED = {"tokens_used": "asked.tokens", "cost_nano_usd": "asked.cost"}
+_USED = {
+    "tokens_used": "it.usage.tokens_used",
+    "cost_nano_usd": "it.usage.cost_nano_usd",
+    "latency_ms": "it.usage.latency_ms",
+    "payload_bytes": "it.payload_bytes",
+    "fan_out": "it.fan_out",
+}
+_OF_LIFETIME = {
     "iterations": "iteration",
-    "wall_time_ms": "age",
-    "depth": "depth",
+    "wall_time_ms": "clock - owner.started_at",
+    "depth": "owner.depth",
 }
 
 
 def comparison(caps: Iterable[Cap], windows: dict[tuple[str, str], int], *, admission: bool) -> Comparison:
     """Return one function that is true when any of the caps may be passed.
 
-    `tokens` and `cost` are what is asked for at admission, and what was used at settlement; `windows` maps
-    a windowed rule to its place in the list W.
+    `windows` maps a windowed rule to its place in the list W. What an execution used is read at settlement,
+    what it asks for at admission.
     """
     lowest: dict[str, int] = {}
     for cap in caps:
         text = _expression(cap, windows, admission)
-        lowest[text] = min(lowest.get(text, cap.value), cap.value)
+        if text:
+            lowest[text] = min(lowest.get(text, cap.value), cap.value)
     body = " or ".join(f"{text} > {value:d}" for text, value in lowest.items()) or "False"
     # The text is made of the fixed names above and integers alone: nothing of the policy's own text is in it.
     made: Comparison = eval(f"lambda {_ARGUMENTS}: {body}", {"__builtins__": {}})  # noqa: S307
@@ -177,9 +182,12 @@ def comparison(caps: Iterable[Cap], windows: dict[tuple[str, str], int], *, admi
 
 
 def _expression(cap: Cap, windows: dict[tuple[str, str], int], admission: bool) -> str:
+    """Return what a cap is compared with; "" for what is not known yet and so passes no cap."""
     rule, metric, _, settled_only = cap
-    if rule.scope == EXECUTION or metric in ("iterations", "wall_time_ms", "depth"):
-        return _OF_EXECUTION[metric]
+    if metric in _OF_LIFETIME:
+        return _OF_LIFETIME[metric]
+    if rule.scope == EXECUTION:
+        return _ASKED.get(metric, "") if admission else _USED[metric]
     held_in = "L" if rule.scope == LIFETIME else "T"
     spend = f"W[{windows[rule.key]}].at(clock)" if rule.window_ms else held_in
     text = f"{spend}.{_FIELDS[metric]}"
@@ -187,8 +195,8 @@ def _expression(cap: Cap, windows: dict[tuple[str, str], int], admission: bool) 
         return text
     if metric in _HELD:
         text += f" + {held_in}.{_HELD[metric]}"
-    if admission:
-        text += {"tokens_used": " + tokens", "cost_nano_usd": " + cost", "executions": " + 1"}.get(metric, "")
+    if admission and metric in _HELD:
+        text += f" + {_ASKED.get(metric, '1')}"
     return text
 
 
