@@ -25,7 +25,7 @@ from headgate_workers.worker import Worker
 from tests.support import eventually
 
 READY_S = 60.0
-WAIT_S = 60.0
+WAIT_S = 20.0
 Key = tuple[str, str]
 """(tenant, lifetime)."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from headgate_graphs.model import AgentGraph
 from tests.e2e.semantics import LIMITS, Run, graph, needs, visits
 from tests.e2e.stage import SIDE_QUEUE
@@ -118,10 +120,15 @@ ONE_AT_A_TIME = graph(
 )
 
 
-def order_of(run: Run, node: str, *lifetimes: str) -> list[str]:
-    """Return the lifetimes in the order in which a node was dispatched in them."""
-    first = {name: run.waits_for(node, lifetime=name)[0].order for name in lifetimes}
-    return sorted(first, key=lambda name: first[name])
+def turns(run: Run, *lifetimes: str) -> list[str]:
+    """Return the order in which nodes were dispatched in these lifetimes."""
+    said = [
+        (one.order, f"{name} {node}")
+        for name in lifetimes
+        for node in ("p", "t", "ta", "tb", "tc")
+        for one in run.dispatched(node, name)
+    ]
+    return [told for _, told in sorted(said)]
 
 
 @needs(ONE_AT_A_TIME)
@@ -136,7 +143,37 @@ def test_what_has_a_higher_priority_goes_first_and_equals_in_the_order_of_asking
     run.open("tb")
     for name in names:
         run.ends("completed", name)
-    assert order_of(run, "ta", *names) == ["high", "first", "second", "low"]
+    first = {f"{name} ta" for name in names}
+    assert [one for one in turns(run, *names) if one in first] == [
+        *("high ta", "first ta", "second ta", "low ta")
+    ]
+
+
+ONE_STEP = graph(
+    "p normal t",
+    "t normal p",
+    "p final",
+    limits={"max_in_flight": 1},
+    p=visits("t", "t", "end"),
+    t={"type": "slow"},
+)
+
+
+@pytest.mark.parametrize(("priority", "meanwhile"), [(0, ["busy p", "next t"]), (9, ["next t", "next p"])])
+@needs(ONE_STEP)
+def test_who_holds_the_only_place_gives_it_up_after_each_step(
+    run: Run, priority: int, meanwhile: list[str]
+) -> None:
+    run.start(lifetime="busy")
+    run.begins("t", lifetime="busy")
+    run.start(lifetime="next", priority=priority)
+    run.barrier()
+    run.open()
+    for name in ("busy", "next"):
+        run.ends("completed", name)
+    taken = turns(run, "busy", "next")
+    assert taken[:5] == ["busy p", "busy t", "next p", *meanwhile]
+    assert len(taken) == 10
 
 
 MANY = graph(
@@ -159,13 +196,10 @@ def test_lifetimes_of_one_tenant_take_turns(run: Run) -> None:
     run.open()
     for name in ("one", "two"):
         run.ends("completed", name)
-    said = [
-        (one.order, name)
-        for name in ("one", "two")
-        for n in ("ta", "tb", "tc")
-        for one in run.dispatched(n, name)
+    assert [one for one in turns(run, "one", "two") if not one.endswith("p")] == [
+        *("one ta", "one tb", "two ta"),
+        *("one tc", "two tb", "two tc"),
     ]
-    assert [name for _, name in sorted(said)] == ["one", "one", "two", "one", "two", "two"]
 
 
 # -- versions ----------------------------------------------------------------------------------------------

@@ -215,6 +215,59 @@ def test_a_cap_of_the_tenant_counts_all_of_its_lifetimes(run: Run) -> None:
         assert len(run.calls("t", name)) == 2, "a call was repeated"
 
 
+@needs(loop(times=4), policy(rule(scope="tenant", action="pause_lifetime", limit={"tokens_used": 1_950})))
+def test_many_lifetimes_at_once_do_not_pass_the_cap_of_their_tenant(run: Run) -> None:
+    names = [f"run-{number}" for number in range(12)]
+    for name in names:
+        run.start(lifetime=name)
+    run.waits_until(lambda: len(run.events("PAUSE_LIFETIME", None)) >= 3)
+    run.waits_until(lambda: sum(len(run.results("t", name)) for name in names) == 19)
+    run.barrier()
+    run.never_over("tokens_used", 1_950, None)
+    run.raise_budget("tokens_used", 10_000, lifetime=None)
+    for name in names:
+        run.ends("completed", name)
+        assert [call.iteration for call in run.calls("t", name)] == [1, 2, 3, 4]
+
+
+ROOM_FOR_TWO = graph(
+    f"p parallel {FIVE}",
+    f"{FIVE} join j",
+    "j final",
+    limits={"max_in_flight": 2},
+    p=visits(FIVE),
+    **{name: {"limits": LIMITS, "does": {"usage": {"tokens_used": 10}}} for name in FIVE.split(",")},
+)
+
+
+@needs(ROOM_FOR_TWO, policy(rule(limit={"tokens_used": 250})))
+def test_what_waits_for_room_is_judged_when_it_has_room(run: Run) -> None:
+    run.start()
+    view = run.ends("completed")
+    assert view.usage.tokens_used == 50
+    run.never_over("tokens_used", 250)
+
+
+OVERSPENT = {"type": "slow", "limits": LIMITS, "max_retries": 0, "does": {"usage": {"tokens_used": 300}}}
+FORGETFUL = graph("t normal p", "p final", t=OVERSPENT)
+
+
+@each(
+    Case(action, (FORGETFUL, policy(rule(action=action, limit={"tokens_used": 250}))), status)
+    for action, status in (("abort_lifetime", "aborted"), ("pause_lifetime", "paused"))
+)
+def test_a_run_that_has_used_more_than_it_may_is_noticed_while_it_runs(run: Run, case: Case) -> None:
+    run.start()
+    view = run.becomes(case.want)
+    proof = numbers(view.violations[0])
+    assert (proof["measured"], proof["held"], proof["limit"]) == (300, 300, 250)
+    if case.want == "aborted":
+        assert run.was_stopped("t")
+        assert run.ends("aborted").usage.tokens_used == 300
+    else:
+        assert not run.results("t")
+
+
 @needs(
     loop(times=4, does={"usage": {"tokens_used": 10}}),
     policy(rule(action="pause_lifetime", limit={"tokens_used": 130})),

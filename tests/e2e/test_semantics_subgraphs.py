@@ -103,15 +103,24 @@ TWICE = graph(
 @needs(TWICE, CHILD, policy(rule(limit={"tokens_used": 250})))
 def test_what_sub_graphs_spend_counts_in_the_caps_of_their_parent(run: Run) -> None:
     run.start()
-    run.barrier()
-    # The third child asks for 100 more: its parent, not the child alone, would be over the cap.
-    run.waits_until(lambda: [one for one in run.events("ABORT_LIFETIME", None) if one.violations])
-    told = next(one for one in run.events("ABORT_LIFETIME", None) if one.violations)
-    proof = numbers(told.violations[0])
-    assert (proof["measured"], proof["limit"], proof["committed"], proof["requested"]) == (300, 250, 200, 100)
     view = run.ends("aborted")
+    # The third child asks for 100 more: it is its parent, not the child alone, that would be over the cap.
+    proof = numbers(run.violation("ABORT_LIFETIME"))
+    assert (proof["measured"], proof["limit"], proof["committed"], proof["requested"]) == (300, 250, 200, 100)
     assert view.usage.tokens_used == 200
     run.never_over("tokens_used", 250, None)
+
+
+@needs(TWICE, CHILD, policy(rule(action="pause_lifetime", limit={"tokens_used": 250})))
+def test_a_cap_of_the_parent_pauses_all_of_it_and_a_raised_one_goes_on(run: Run) -> None:
+    run.start()
+    assert numbers(run.becomes("paused").violations[0])["measured"] == 300
+    run.raise_budget("tokens_used", 350)
+    run.waits_until(lambda: len(run.events("PAUSE_LIFETIME")) == 2)
+    run.barrier()
+    view = run.becomes("paused")
+    assert view.usage.tokens_used == 300
+    run.never_over("tokens_used", 350, None)
 
 
 @needs(over("child"), HANGING)
