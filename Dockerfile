@@ -7,7 +7,7 @@ WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY constraints.txt .
 RUN pip wheel --wheel-dir /wheels -c constraints.txt pytest
-COPY pyproject.toml hatch_build.py README.md ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY protos protos
 COPY graphs graphs
 COPY streams streams
