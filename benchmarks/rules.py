@@ -310,12 +310,9 @@ def main() -> None:
     given = parser.parse_args()
     records = Log(given.lifetimes, given.rounds).records
     print("\n".join(machine()))
-    print(
-        f"log      {len(records)} events of {given.lifetimes} lifetimes, folded {given.repeats} times each way"
-    )
-    print(
-        f"\n{'µs':22}{'rules, asked':>14}{'least':>8}{'rules, mean':>14}{'event, median':>15}{'event, mean':>14}"
-    )
+    print(f"log      {len(records)} events of {given.lifetimes} lifetimes, folded {given.repeats} times each")
+    headings = {"rules, asked": 14, "least": 8, "rules, mean": 14, "event, median": 15, "event, mean": 14}
+    print(f"\n{'µs':22}" + "".join(f"{heading:>{width}}" for heading, width in headings.items()))
     for name, costs in measure(records, given.repeats):
         cost = Cost(*(statistics.median(one) for one in zip(*costs, strict=True)))
         asked = f"{cost.asking:14.2f}{min(costs).asking:8.2f}{cost.mean:14.2f}" if cost.asking else " " * 36

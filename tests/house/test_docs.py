@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from headgate_graphs.conditions import EDGE_ENVIRONMENT
 from headgate_graphs.loading import load_graph
 from headgate_graphs.model import AgentGraph
+from headgate_guardrails.cases import PolicyCases, run_cases
 from headgate_guardrails.fold import conditions
 from headgate_guardrails.policy import Policy, Rule, RuleLimit, load_policy
 from headgate_workers.ready.chat import ChatOptions
@@ -71,7 +72,7 @@ def dotted(model: type[BaseModel]) -> str:
 
 DOCUMENTED = {
     "docs/graphs.md": definitions_of(AgentGraph, ChatOptions, HttpOptions, SubprocessOptions),
-    "docs/policies.md": definitions_of(Policy),
+    "docs/policies.md": definitions_of(Policy, PolicyCases),
 }
 MODELS = [pytest.param(page, m, id=m.__name__) for page, models in DOCUMENTED.items() for m in models]
 FIELDS = [
@@ -250,6 +251,14 @@ def test_the_graph_in_python_and_in_dot_equals_the_one_in_yaml(tmp_path: Path) -
 def test_a_policy_on_a_page_loads(text: str, tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(text)
     load_policy(tmp_path / "policy.yaml")
+
+
+@pytest.mark.parametrize("text", examples("PolicyCases"))
+def test_cases_on_a_page_pass_for_the_policy_on_it(text: str, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(blocks(ROOT / "docs/policies.md", "yaml")[0])
+    (tmp_path / "cases.yaml").write_text(text)
+    results = run_cases(tmp_path / "cases.yaml")
+    assert [result for result in results if not result.passed] == []
 
 
 def test_a_part_of_a_definition_on_a_page_is_one() -> None:
