@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,7 @@ from headgate.answering import ANSWER_S, Answer, wait_for_answer
 from headgate.following import Happening, follow
 from headgate.observing import Observer
 from headgate.outcome import Outcome, outcome_of
+from headgate.overview import Freeze, Overview, Waiting, freezes, overview, waiting_in
 from headgate.versions import PolicyVersion
 from headgate.words import TERMINAL, status_word
 from headgate_graphs.errors import UserError
@@ -183,6 +185,27 @@ class Client:
         """Return the gate's view of every lifetime of a tenant, oldest first."""
         return self.observer.lifetimes(tenant)
 
+    def overview(self, tenant: str) -> Overview:
+        """Return what a tenant's work looks like now; reads all that the log holds of it."""
+        views = self.lifetimes(tenant)
+        return overview(tenant, views, self.observer.records(tenant), int(time.time() * 1000))
+
+    def running(self) -> dict[str, int | None]:
+        """Return how many processes serve the log, by what they are; None where the log does not tell.
+
+        Workers are those of the default queue.
+        """
+        groups = {"gates": "gate", "task workers": "task-workers", "plan workers": "plan-workers"}
+        return {what: self.log.members(f"{self.topics.prefix}.{name}") for what, name in groups.items()}
+
+    def frozen(self, tenant: str) -> list[Freeze]:
+        """Return the freezes of graphs and of the whole tenant that are in force, oldest first."""
+        return freezes(self.observer.records(tenant))
+
+    def waiting(self, tenant: str) -> list[Waiting]:
+        """Return the human tasks that wait, the nearest deadline first."""
+        return waiting_in(self.lifetimes(tenant))
+
     def policy_versions(self, tenant: str) -> list[PolicyVersion]:
         """Return every policy version that was set for a tenant or for every tenant, first set first."""
         return self.observer.policy_versions(tenant)
@@ -197,22 +220,29 @@ class Client:
         settings = self.settings.model_copy(update={"partitions": self.observer.partitions()})
         return explain(self.log, self.blobs, settings, tenant, lifetime_id)
 
-    def history(self, tenant: str, lifetime_id: str) -> list[Happening]:
-        """Return all that has happened to one lifetime, in the order in which the gate saw it."""
-        return self.observer.history(tenant, lifetime_id)
+    def history(self, tenant: str, lifetime_id: str, *, below: bool = False) -> list[Happening]:
+        """Return all that has happened to one lifetime, in the order in which the gate saw it.
 
-    def progress(self, tenant: str, lifetime_id: str) -> list[Happening]:
+        With `below`, to its sub-graphs too.
+        """
+        return self.observer.history(tenant, lifetime_id, below=below)
+
+    def progress(self, tenant: str, lifetime_id: str, *, below: bool = False) -> list[Happening]:
         """As `history`, and what was dispatched, on whichever queue of the tenant's graphs."""
         graphs = (graph_from_json(one.definition_json) for one in self.observer.graphs(tenant))
         queues = {node.config.queue for graph in graphs for node in graph.nodes.values()}
         names = sorted(name for name in queues if name)
-        return self.observer.history(tenant, lifetime_id, dispatches_of=names)
+        return self.observer.history(tenant, lifetime_id, below=below, dispatches_of=names)
 
-    def follow(self, tenant: str, lifetime_id: str, timeout_s: float | None = None) -> Iterator[Happening]:
-        """Yield what has happened and what happens to one lifetime, until it has ended or time is up."""
-        for happening in follow(self.log, self.topics, tenant, lifetime_id, timeout_s=timeout_s):
-            if happening is not None:
-                yield happening
+    def follow(
+        self, tenant: str, lifetime_id: str, timeout_s: float | None = None, *, below: bool = False
+    ) -> Iterator[Happening]:
+        """Yield what has happened and what happens to one lifetime, until it has ended or time is up.
+
+        With `below`, to its sub-graphs too.
+        """
+        happenings = follow(self.log, self.topics, tenant, lifetime_id, timeout_s=timeout_s, below=below)
+        yield from (one for one in happenings if one is not None)
 
     def wait(self, tenant: str, lifetime_id: str, timeout_s: float = 300.0) -> Outcome:
         """Return how a lifetime ended, or where it stands when `timeout_s` is over."""

@@ -78,6 +78,7 @@ class Headgate:
         policy: Policy | Path | str | Sequence[Policy | Path | str] = (),
         handlers: Iterable[Any] = (),
         lifetime_id: str | None = None,
+        priority: int = 0,
     ) -> Run:
         """Ask for one run, having checked that every node has a handler; return at once.
 
@@ -86,7 +87,9 @@ class Headgate:
         definition = self._load(graph, handlers)
         policies = [one if isinstance(one, Policy) else load_policy(Path(one)) for one in _several(policy)]
         self.serve(definition, definition.metadata.id)
-        return begin(self.client, definition, input, policies=policies, lifetime_id=lifetime_id)
+        return begin(
+            self.client, definition, input, policies=policies, lifetime_id=lifetime_id, priority=priority
+        )
 
     def run(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from headgate.family import Family
 from headgate.happening import Happening, read_happening
 from headgate.reading import count_partitions, partitions_of
 from headgate.words import TERMINAL, status_word
@@ -47,8 +48,11 @@ def follow(
     *,
     since: Mapping[TopicPartition, int] | None = None,
     timeout_s: float | None = None,
+    below: bool = False,
 ) -> Iterator[Happening | None]:
     """Yield what happens to one lifetime; None about ten times a second while nothing does.
+
+    With `below`, what happens to its sub-graphs too; a view of theirs names the one above it.
 
     Ends when the lifetime has and nothing more is there: once a terminal view has no open holds, or SETTLE_S
     after the last terminal view. Without `since` the whole history comes first. Raises UserError when the
@@ -60,12 +64,14 @@ def follow(
     reader = log.reader()
     ends_at = None if timeout_s is None else time.monotonic() + timeout_s
     closing = False
+    family = Family(lifetime_id, below=below)
     try:
         reader.assign(dict(positions))
         while ends_at is None or time.monotonic() < ends_at:
             records = reader.poll(POLL_S)
-            read = (read_happening(record, topics, tenant, lifetime_id) for record in records)
-            for happening in sorted((one for one in read if one is not None), key=lambda one: one.order):
+            read = (read_happening(record, topics, tenant) for record in records)
+            found = [own for one in read if one is not None for own in family.take(one)]
+            for happening in sorted(found, key=lambda one: one.order):
                 yield happening
                 if _is_end(happening):
                     closing = closing or not happening.message.open_holds
@@ -80,4 +86,4 @@ def follow(
 
 def _is_end(happening: Happening) -> bool:
     view = happening.view
-    return view is not None and status_word(view.status) in TERMINAL
+    return view is not None and not happening.depth and status_word(view.status) in TERMINAL

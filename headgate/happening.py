@@ -28,6 +28,10 @@ class Happening:
     message: Any
     """LifetimeStart, ExecutionStarted, TaskExecution, PlanExecution, OperatorCommand, ExecutionEvent,
     LifetimeView, TaskInput or PlanInput."""
+    lifetime_id: str = ""
+    """Whose it is; empty for a control event about a whole graph or tenant."""
+    depth: int = 0
+    """Levels of sub-graphs between the lifetime that was asked for and this one."""
 
     @property
     def view(self) -> LifetimeView | None:
@@ -50,39 +54,37 @@ class Happening:
         return self.message if isinstance(self.message, TaskInput | PlanInput) else None
 
 
-def read_happening(
-    record: LogRecord, topics: Topics, tenant: str, lifetime_id: str | None
-) -> Happening | None:
-    """Return what a record says about a lifetime (any lifetime of the tenant when None); None when nothing.
+def read_happening(record: LogRecord, topics: Topics, tenant: str) -> Happening | None:
+    """Return what a record says about the tenant's work; None when nothing.
 
     What does not decode is the gate's to report, and is passed over here.
     """
     try:
         if record.topic == topics.executions:
-            return _from_log(record, tenant, lifetime_id)
-        return _from_gate(record, topics, tenant, lifetime_id)
+            return _from_log(record, tenant)
+        return _from_gate(record, topics, tenant)
     except BadRecord:
         return None
 
 
-def _from_log(record: LogRecord, tenant: str, lifetime_id: str | None) -> Happening | None:
+def _from_log(record: LogRecord, tenant: str) -> Happening | None:
     envelope = decode(record, ExecutionEnvelope)
     kind = envelope.WhichOneof("payload")
     if envelope.tenant_id != tenant or kind in (None, "tick", "logic_version", "heartbeat"):
         return None
-    if lifetime_id is not None and envelope.lifetime_id != lifetime_id:
-        return None
-    return Happening(record.timestamp_ms, (record.offset, 0, 0), getattr(envelope, str(kind)))
+    message = getattr(envelope, str(kind))
+    return Happening(record.timestamp_ms, (record.offset, 0, 0), message, envelope.lifetime_id)
 
 
-def _from_gate(record: LogRecord, topics: Topics, tenant: str, lifetime_id: str | None) -> Happening | None:
+def _from_gate(record: LogRecord, topics: Topics, tenant: str) -> Happening | None:
     if record.value is None:
         return None
     message = decode(record, _type_of(record.topic, topics))
-    lifetime = message.headers.lifetime_id if hasattr(message, "headers") else message.lifetime_id
-    if message.tenant_id != tenant or (lifetime_id is not None and lifetime != lifetime_id):
+    if message.tenant_id != tenant:
         return None
-    return Happening(record.timestamp_ms, (message.source.offset, 1, message.source.index), message)
+    lifetime = message.headers.lifetime_id if hasattr(message, "headers") else message.lifetime_id
+    order = (message.source.offset, 1, message.source.index)
+    return Happening(record.timestamp_ms, order, message, lifetime)
 
 
 def _type_of(topic: str, topics: Topics) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from headgate.family import Family
 from headgate.happening import Happening, read_happening
 from headgate.reading import count_partitions, partitions_of, read_to_now
 from headgate.versions import PolicyVersion, policy_versions
@@ -61,22 +62,31 @@ class Observer:
         return next((view for view in self.lifetimes(tenant) if view.lifetime_id == lifetime_id), None)
 
     def history(
-        self, tenant: str, lifetime_id: str, *, dispatches_of: Sequence[str] | None = None
+        self,
+        tenant: str,
+        lifetime_id: str,
+        *,
+        below: bool = False,
+        dispatches_of: Sequence[str] | None = None,
     ) -> list[Happening]:
         """Return all that the log, the control events and the views say of it, in the gate's order.
 
-        With `dispatches_of`, the inputs of the default queue and of these queues too: what is in work still.
+        With `below`, of its sub-graphs too. With `dispatches_of`, the inputs of the default queue and of
+        these queues too: what is in work still.
         """
         names = (self._topics.executions, self._topics.control_events, self._topics.lifetimes)
-        since_ms = self._since(tenant, lifetime_id)
+        views = self.lifetimes(tenant)
+        since_ms = _since(views, lifetime_id)
+        family = Family(lifetime_id, views, below=below)
         inputs = [] if dispatches_of is None else self._topics_of_inputs(dispatches_of)
         records = read_to_now(
             self._log,
             [*(self._home(name, tenant) for name in names), *partitions_of(self._log, inputs)],
             lambda where, first: max(first, self._log.offset_at(where, since_ms)) if since_ms else first,
         )
-        found = (read_happening(record, self._topics, tenant, lifetime_id) for record in records)
-        return sorted((one for one in found if one is not None), key=lambda one: one.order)
+        read = (read_happening(record, self._topics, tenant) for record in records)
+        found = [own for one in read if one is not None for own in family.take(one)]
+        return _within(sorted(found, key=lambda one: one.order))
 
     def _topics_of_inputs(self, queues: Sequence[str]) -> list[str]:
         makers = (self._topics.task_inputs, self._topics.plan_inputs)
@@ -125,9 +135,17 @@ class Observer:
     def _home(self, topic: str, tenant: str) -> TopicPartition:
         return TopicPartition(topic, partition_for(tenant, self.partitions()))
 
-    def _since(self, tenant: str, lifetime_id: str) -> int:
-        view = self.lifetime(tenant, lifetime_id)
-        return max(0, millis(view.started_at) - CLOCK_SLACK_MS) if view is not None else 0
+
+def _since(views: Sequence[LifetimeView], lifetime_id: str) -> int:
+    """Return from when on there may be records of a lifetime, by the log's clock."""
+    started = (view.started_at for view in views if view.lifetime_id == lifetime_id)
+    return max((millis(when) - CLOCK_SLACK_MS for when in started), default=0)
+
+
+def _within(history: list[Happening]) -> list[Happening]:
+    """Leave out what concerned the whole graph or tenant before the lifetime began or after it had ended."""
+    own = [one.order for one in history if one.lifetime_id]
+    return [one for one in history if one.lifetime_id or (own and own[0] < one.order < own[-1])]
 
 
 def _view(record: LogRecord, tenant: str) -> LifetimeView | None:

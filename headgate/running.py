@@ -38,11 +38,15 @@ class Run:
     known_before: bool
     """Whether the lifetime had begun earlier, so that this run goes on with it."""
 
-    def follow(self, client: Client, timeout_s: float | None) -> Iterator[Happening | None]:
-        """Yield what happens to the lifetime, from its beginning; None regularly while nothing does."""
-        return follow(
-            client.log, client.topics, self.tenant, self.lifetime_id, since=self.since, timeout_s=timeout_s
-        )
+    def follow(
+        self, client: Client, timeout_s: float | None, *, below: bool = False
+    ) -> Iterator[Happening | None]:
+        """Yield what happens to the lifetime, from its beginning; None regularly while nothing does.
+
+        With `below`, what happens to its sub-graphs too.
+        """
+        where = (client.log, client.topics, self.tenant, self.lifetime_id)
+        return follow(*where, since=self.since, timeout_s=timeout_s, below=below)
 
 
 def begin(
@@ -52,6 +56,7 @@ def begin(
     *,
     policies: Sequence[Policy] = (),
     lifetime_id: str | None = None,
+    priority: int = 0,
 ) -> Run:
     """Register `graph` for its tenant, apply `policies` to it, and ask for one lifetime.
 
@@ -75,7 +80,12 @@ def begin(
     for policy in policies:
         apply_new(client, policy, tenant)
     request = client.start_envelope(
-        graph.metadata.id, input, tenant=tenant, version=graph.metadata.version, lifetime_id=lifetime
+        graph.metadata.id,
+        input,
+        tenant=tenant,
+        version=graph.metadata.version,
+        lifetime_id=lifetime,
+        priority=priority,
     )
     offset = client.submit(request).offset
     in_force = tuple(policies_in_force(client, tenant))

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from headgate_graphs.units import format_duration
 from headgate_protos.v1.common_pb2 import ExecutionStatus, LifetimeStatus
-from headgate_protos.v1.control_pb2 import ControlType, GuardrailViolation, PolicyScope
+from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent, GuardrailViolation, PolicyScope
 
 TERMINAL = frozenset({"completed", "failed", "aborted", "rejected"})
 """Statuses after which a lifetime does nothing more."""
@@ -29,6 +29,11 @@ def execution_word(status: int) -> str:
 def control_word(kind: int) -> str:
     """Return "PAUSE_LIFETIME", … for a ControlType."""
     return str(ControlType.Name(kind)).removeprefix("CONTROL_TYPE_")
+
+
+def frozen_word(event: ExecutionEvent) -> str:
+    """Return what an event without a lifetime is about."""
+    return f"graph {event.graph_id}" if event.graph_id else "everything of the tenant"
 
 
 def scope_word(scope: int) -> str:

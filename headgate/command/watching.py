@@ -33,6 +33,8 @@ GATE_SILENCE_S = 10.0
 """After this time without a word from a gate the user is told so."""
 PAUSE_SETTLE_S = 120.0
 """How long a paused run waits for what is in flight, so that no paid call is thrown away."""
+BELOW_SETTLE_S = 3.0
+"""How long nothing may go on beside a paused sub-graph until the whole run counts as paused."""
 CODES = {
     "completed": ExitCode.COMPLETED,
     "aborted": ExitCode.ABORTED,
@@ -52,6 +54,7 @@ class RunRequest:
     lifetime: str | None
     handlers: tuple[Path, ...]
     timeout: str | None
+    priority: int = 0
 
     def again(self, place: Place, lifetime: str) -> str:
         """Return the command that goes on with the lifetime; the policies are in force already."""
@@ -75,8 +78,10 @@ def run_and_watch(place: Place, request: RunRequest) -> int:
     with _asides_to_stderr(place), _opened(settings, request, graph) as (client, check):
         if not policies and not _is_known(client, settings.tenant, request.lifetime):
             policies = beside
-        run = begin(client, graph, value, policies=policies, lifetime_id=request.lifetime)
-        state = LifetimeState()
+        run = begin(
+            client, graph, value, policies=policies, lifetime_id=request.lifetime, priority=request.priority
+        )
+        state = LifetimeState(frozen=_frozen(client, graph))
         try:
             with open_screen(place, graph, run, state) as screen:
                 _watch(client, run, state, screen, timeout_s, check)
@@ -84,7 +89,7 @@ def run_and_watch(place: Place, request: RunRequest) -> int:
             complain(f"interrupted; {run.lifetime_id} goes on with: {request.again(place, run.lifetime_id)}")
             return int(ExitCode.INTERRUPTED)
         outcome = client.outcome(run.tenant, run.lifetime_id, state.view)
-    code = CODES.get(state.status, ExitCode.UNFINISHED)
+    code = ExitCode.PAUSED if state.halted else CODES.get(state.status, ExitCode.UNFINISHED)
     say_ending(Ending(place, run, state, outcome.value, code, request.again(place, run.lifetime_id)))
     return int(code)
 
@@ -125,7 +130,7 @@ def _watch(
     began = time.monotonic()
     warned = False
     pause = _Pause(client, run)
-    for happening in run.follow(client, timeout_s):
+    for happening in run.follow(client, timeout_s, below=True):
         check()
         if happening is not None:
             if state.apply(happening):
@@ -153,10 +158,13 @@ class _Pause:
     def holds(self, state: LifetimeState) -> bool:
         """Whether the run is paused, up to date, and nothing is in flight any more."""
         now = time.monotonic()
-        if state.status != "paused" or not self._is_current(state, now):
+        is_below = state.status != "paused" and state.halted
+        if not (state.status == "paused" or is_below) or not self._is_current(state, now):
             self._since = None
             return False
         self._since = self._since if self._since is not None else now
+        if is_below:
+            return now - self._since > BELOW_SETTLE_S
         return not state.in_flight or now - self._since > PAUSE_SETTLE_S
 
     def _is_current(self, state: LifetimeState, now: float) -> bool:
@@ -166,6 +174,12 @@ class _Pause:
             return False
         self._asked = now
         return gate_has_passed(self._client, self._run)
+
+
+def _frozen(client: Client, graph: AgentGraph) -> dict[str, str]:
+    """Return the freezes that hold the run back from its beginning."""
+    freezes = client.frozen(graph.tenant_id)
+    return {one.graph_id: one.reason for one in freezes if one.graph_id in ("", graph.metadata.id)}
 
 
 def _is_known(client: Client, tenant: str, lifetime: str | None) -> bool:

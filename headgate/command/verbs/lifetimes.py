@@ -1,22 +1,26 @@
-"""Starts runs and looks at them: start, status, timeline, list."""
+"""Starts runs and looks at them: start, timeline, list."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headgate.command.place import Place
 from headgate.command.verb import verb
+from headgate.command.verbs.run import Priority
 
 if TYPE_CHECKING:
     from headgate.client import Client
     from headgate.command.views.state import LifetimeState
     from headgate.happening import Happening
+    from headgate_protos.v1.execution_pb2 import LifetimeView
 
 Lifetime = Annotated[
     str, typer.Argument(metavar="LIFETIME", help="Id of the lifetime, as `run` and `start` print it.")
 ]
+SHOWN_QUESTION = 2_000
+"""Characters of a question that are shown to people; `--json` has all of it."""
 
 
 def start(
@@ -35,6 +39,7 @@ def start(
     graph_version: Annotated[
         str, typer.Option("--graph-version", metavar="X.Y.Z", help="Default: the newest registered.")
     ] = "",
+    priority: Priority = 0,
 ) -> None:
     """Ask for one run of a registered graph, and return at once.
 
@@ -48,7 +53,12 @@ def start(
     with place.client(settings) as client:
         _check_registered(client, settings.tenant, graph, graph_version)
         started = client.start(
-            graph, value, tenant=settings.tenant, version=graph_version, lifetime_id=lifetime
+            graph,
+            value,
+            tenant=settings.tenant,
+            version=graph_version,
+            lifetime_id=lifetime,
+            priority=priority,
         )
     if place.json:
         say_json(started.model_dump(mode="json"))
@@ -56,34 +66,26 @@ def start(
         say(f"started {started.lifetime_id}: headgate status {started.lifetime_id}{place.as_options()}")
 
 
-def status(place: Place, lifetime: Lifetime) -> None:
-    """Show where a lifetime stands: status, spend, executions so far, people it waits for."""
-    from headgate.words import TERMINAL
-
-    settings = place.settings()
-    with place.client(settings) as client:
-        state = state_of(_history(client, settings.tenant, lifetime))
-        if state.status not in TERMINAL:
-            state = state_of(client.progress(settings.tenant, lifetime))
-    if place.json:
-        _status_json(settings.tenant, lifetime, state)
-    else:
-        _status_text(place, lifetime, state)
-
-
 def timeline(place: Place, lifetime: Lifetime) -> None:
-    """Show everything that happened to a lifetime, in the order in which the gate saw it."""
+    """Show everything that happened to a lifetime, in the order in which the gate saw it.
+
+    What happened in its sub-graphs stands there too, indented.
+    """
     from headgate.command.printing import say_json, say_table
-    from headgate.command.views.tables import TIMELINE_COLUMNS, TIMELINE_NUMBERS, timeline_row
+    from headgate.command.views.tables import (
+        TIMELINE_COLUMNS,
+        TIMELINE_NUMBERS,
+        timeline_cells,
+        timeline_rows,
+    )
 
     settings = place.settings()
     with place.client(settings) as client:
-        rows = [timeline_row(happening) for happening in _history(client, settings.tenant, lifetime)]
+        rows = timeline_rows(history_of(client, settings.tenant, lifetime))
     if place.json:
         say_json(rows)
     else:
-        cells = [[str(row[column]) for column in TIMELINE_COLUMNS] for row in rows]
-        say_table(TIMELINE_COLUMNS, cells, right=TIMELINE_NUMBERS)
+        say_table(TIMELINE_COLUMNS, map(timeline_cells, rows), right=TIMELINE_NUMBERS)
 
 
 def list_lifetimes(
@@ -92,15 +94,27 @@ def list_lifetimes(
         str | None,
         typer.Option("--status", metavar="STATUS", help="Only those: running, paused, completed, …"),
     ] = None,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="The people that are waited for, and what each is asked.")
+    ] = False,
 ) -> None:
-    """List the lifetimes of a tenant, oldest first."""
-    from headgate.command.printing import message_to_dict, say_json, say_table
-    from headgate.words import moment, status_word, usd
+    """List the lifetimes of a tenant, oldest first; or the human tasks that wait, the most urgent first."""
+    from headgate.words import status_word
 
     settings = place.settings()
     with place.client(settings) as client:
         views = client.lifetimes(settings.tenant)
     views = [view for view in views if status is None or status_word(view.status) == status.lower()]
+    if waiting:
+        _say_waiting(place, settings.tenant, views)
+    else:
+        _say_lifetimes(place, views)
+
+
+def _say_lifetimes(place: Place, views: list[LifetimeView]) -> None:
+    from headgate.command.printing import message_to_dict, say_json, say_table
+    from headgate.words import moment, status_word, usd
+
     if place.json:
         say_json([message_to_dict(view) | {"status": status_word(view.status)} for view in views])
         return
@@ -108,13 +122,41 @@ def list_lifetimes(
         (
             view.lifetime_id, f"{view.graph_id} {view.graph_version}", status_word(view.status),
             moment(view.started_at), usd(view.usage.cost_nano_usd), f"{view.usage.tokens_used:,}",
-            view.reason,
+            view.reason or (f"sub-graph of {view.parent_lifetime_id}" if view.parent_lifetime_id else ""),
         )
         for view in views
     ]  # fmt: skip
-    say_table(
-        ("lifetime", "graph", "status", "started", "cost", "tokens", "why"), rows, right=("cost", "tokens")
-    )
+    columns = ("lifetime", "graph", "status", "started", "cost", "tokens", "why")
+    say_table(columns, rows, right=("cost", "tokens"))
+
+
+def _say_waiting(place: Place, tenant: str, views: list[LifetimeView]) -> None:
+    """Show each human task that waits: two lines, the second of which answers it."""
+    from headgate.command.printing import message_to_dict, say, say_json
+    from headgate.command.views.advice import answer_command
+    from headgate.overview import waiting_in
+    from headgate.words import moment
+
+    found = waiting_in(views)
+    if place.json:
+        answers = ((one, answer_command(place, one.view.lifetime_id, one.waiting)) for one in found)
+        say_json(
+            [
+                {"lifetime_id": one.view.lifetime_id, "graph_id": one.view.graph_id}
+                | message_to_dict(one.waiting)
+                | {"answer_with": answer}
+                for one, answer in answers
+            ]
+        )
+        return
+    if not found:
+        say(f"nothing waits for a person of tenant {tenant}")
+    for one in found:
+        waiting, view = one.waiting, one.view
+        where = f"{waiting.node_id} of {view.lifetime_id} (graph {view.graph_id})"
+        until = f"execution {waiting.execution_id}, until {moment(waiting.deadline)}"
+        say(f"{where}, {until}: {waiting.json_input[:SHOWN_QUESTION]}")
+        say(f"  {answer_command(place, view.lifetime_id, waiting)}")
 
 
 def state_of(history: list[Happening]) -> LifetimeState:
@@ -127,11 +169,12 @@ def state_of(history: list[Happening]) -> LifetimeState:
     return state
 
 
-def _history(client: Client, tenant: str, lifetime: str) -> list[Happening]:
+def history_of(client: Client, tenant: str, lifetime: str) -> list[Happening]:
+    """Return all that happened to a lifetime and its sub-graphs; raises UserError when it is not known."""
     from headgate_graphs.errors import UserError
     from headgate_graphs.ids import is_name
 
-    found = client.history(tenant, lifetime) if is_name(lifetime) else []
+    found = client.history(tenant, lifetime, below=True) if is_name(lifetime) else []
     if not found:
         raise UserError(f"no lifetime {lifetime[:128]!a} of tenant {tenant}: see `headgate list`")
     return found
@@ -151,42 +194,13 @@ def _check_registered(client: Client, tenant: str, graph: str, version: str) -> 
     )
 
 
-def _status_json(tenant: str, lifetime: str, state: LifetimeState) -> None:
-    from headgate.command.printing import message_to_dict, say_json
-
-    view = message_to_dict(state.view) if state.view is not None else {}
-    attempts: list[dict[str, Any]] = [
-        {
-            "execution_id": one.execution_id, "node": one.node_id, "iteration": one.iteration,
-            "attempt": one.attempt, "status": one.status, "why": one.why,
-            "cost_nano_usd": one.usage.cost_nano_usd, "tokens_used": one.usage.tokens_used,
-        }
-        for one in state.attempts.values()
-    ]  # fmt: skip
-    known = {"tenant": tenant, "lifetime_id": lifetime, "status": state.status}
-    total = state.settled_total()
-    spent = {"cost_nano_usd": total.cost_nano_usd, "tokens_used": total.tokens_used}
-    say_json(known | {"spent": spent, "view": view, "executions": attempts})
-
-
-def _status_text(place: Place, lifetime: str, state: LifetimeState) -> None:
-    from headgate.command.printing import say, say_table
-    from headgate.command.views.advice import ending_lines, held_lines, waiting_lines
-    from headgate.command.views.tables import ATTEMPT_COLUMNS, ATTEMPT_NUMBERS, attempt_rows
-    from headgate.words import usd
-
-    graph = f" · graph {state.view.graph_id} {state.view.graph_version}" if state.view is not None else ""
-    total = state.settled_total()
-    spent = f"{usd(total.cost_nano_usd)}, {total.tokens_used:,} tokens in {total.runs} runs"
-    say(f"{lifetime}: {state.status.upper()}{graph} · spent {spent}")
-    for line in (*ending_lines(state), *held_lines(state), *waiting_lines(place, lifetime, state)):
-        say(line)
-    say_table(ATTEMPT_COLUMNS, attempt_rows(state.attempts.values()), right=ATTEMPT_NUMBERS)
-
-
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     verb(app, "start", example="headgate start coding-agent --input @issue.json --tenant acme")(start)
-    verb(app, "status", example="headgate status demo-1f2e3d4c5b6a")(status)
     verb(app, "timeline", example="headgate timeline demo-1f2e3d4c5b6a --json | jq '.[].status'")(timeline)
-    verb(app, "list", example="headgate list --status paused --tenant acme")(list_lifetimes)
+    verb(
+        app,
+        "list",
+        example="""headgate list --status paused --tenant acme
+        headgate list --waiting""",
+    )(list_lifetimes)

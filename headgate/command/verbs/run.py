@@ -10,6 +10,17 @@ import typer
 from headgate.command.place import Place
 from headgate.command.verb import verb
 
+Priority = Annotated[
+    int,
+    typer.Option(
+        "--priority",
+        metavar="N",
+        min=-(2**31),
+        max=2**31 - 1,
+        help="Higher goes first where the graph caps what is in flight.",
+    ),
+]
+
 
 def run(
     place: Place,
@@ -45,6 +56,7 @@ def run(
         str | None,
         typer.Option("--timeout", metavar="DURATION", help="Stop watching after this time, such as 10m."),
     ] = None,
+    priority: Priority = 0,
 ) -> int:
     """Run a graph to its end and show what it does and spends.
 
@@ -57,7 +69,8 @@ def run(
     from headgate.command.watching import RunRequest, run_and_watch
 
     return run_and_watch(
-        place, RunRequest(path, input, tuple(policy or ()), lifetime, tuple(handlers or ()), timeout)
+        place,
+        RunRequest(path, input, tuple(policy or ()), lifetime, tuple(handlers or ()), timeout, priority),
     )
 
 

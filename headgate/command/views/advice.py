@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from headgate.command.place import Place
 from headgate.command.views.state import LifetimeState
 from headgate.words import clock, scope_word, usd, violation_line
 from headgate_protos.v1.control_pb2 import GuardrailViolation
+from headgate_protos.v1.execution_pb2 import WaitingView
 
 
 def ending_lines(state: LifetimeState) -> list[str]:
-    """Return one line for each rule that stopped the run, or its reason; none when all is well."""
+    """Return one line for each rule that stopped the run or a sub-graph of it, or the reason."""
+    lines = _stop_lines(state)
+    for name, below in state.below.items():
+        if below.status == "paused":
+            lines += [f"sub-graph {name}: {line}" for line in _stop_lines(below)]
+    return lines
+
+
+def _stop_lines(state: LifetimeState) -> list[str]:
     view = state.view
     if view is None or state.status in ("running", "completed"):
         return []
     if view.violations:
         return [f"stopped by {violation_line(broken)}" for broken in view.violations]
     return [f"{state.status}: {view.reason}"] if view.reason else []
+
+
+def frozen_lines(place: Place, frozen: Mapping[str, str]) -> list[str]:
+    """Return one line for each freeze in force, by graph id ("" for all), with the command that thaws it."""
+    return [
+        f"frozen: {f'graph {graph}' if graph else 'everything of the tenant'}: {reason} "
+        f"— go on with: headgate control resume {f'--graph {graph}' if graph else '--everything'}"
+        f"{place.as_options()}"
+        for graph, reason in frozen.items()
+    ]
 
 
 def held_lines(state: LifetimeState) -> list[str]:
@@ -30,15 +50,25 @@ def held_lines(state: LifetimeState) -> list[str]:
 
 
 def waiting_lines(place: Place, lifetime: str, state: LifetimeState) -> list[str]:
-    """Return one line for each person the run waits for, with the command that answers."""
-    if state.view is None or state.status not in ("running", "paused"):
-        return []
+    """Return one line for each person the run or a sub-graph waits for, with the command that answers."""
     return [
-        f"waits for a person at {one.node_id} until {clock(one.deadline)}: {one.json_input[:200]} "
-        f"— answer with: headgate control complete {shlex.quote(lifetime)} {one.execution_id} --approve"
-        f"{place.as_options()}"
-        for one in state.view.waiting
+        waiting_line(place, name, waiting)
+        for name, one in {lifetime: state, **state.below}.items()
+        if one.view is not None and one.status in ("running", "paused")
+        for waiting in one.view.waiting
     ]
+
+
+def waiting_line(place: Place, lifetime: str, waiting: WaitingView) -> str:
+    """Return one line for one person that is waited for."""
+    asked = f"at {waiting.node_id} until {clock(waiting.deadline)}: {waiting.json_input[:200]}"
+    return f"waits for a person {asked} — answer with: {answer_command(place, lifetime, waiting)}"
+
+
+def answer_command(place: Place, lifetime: str, waiting: WaitingView) -> str:
+    """Return the command that says yes to a person's task; --reject and --answer say something else."""
+    name = shlex.quote(lifetime)
+    return f"headgate control complete {name} {waiting.execution_id} --approve{place.as_options()}"
 
 
 def pause_lines(place: Place, lifetime: str, again: str, state: LifetimeState) -> list[str]:
@@ -46,6 +76,12 @@ def pause_lines(place: Place, lifetime: str, again: str, state: LifetimeState) -
 
     Raising the broken caps resumes what they have paused; any other pause is resumed.
     """
+    paused = {name: one for name, one in {lifetime: state, **state.below}.items() if one.status == "paused"}
+    lines = [line for name, one in paused.items() for line in _go_on_lines(place, name, one)]
+    return ["to go on:", *dict.fromkeys(lines), f"  {again}"]
+
+
+def _go_on_lines(place: Place, lifetime: str, state: LifetimeState) -> list[str]:
     view, where = state.view, place.as_options()
     name = shlex.quote(lifetime)
     raises = [
@@ -54,7 +90,7 @@ def pause_lines(place: Place, lifetime: str, again: str, state: LifetimeState) -
         for one in (view.violations if view is not None else ())
         if one.metric and not one.expression
     ]
-    return ["to go on:", *(raises or [f"  headgate control resume {name}{where}"]), f"  {again}"]
+    return raises or [f"  headgate control resume {name}{where}"]
 
 
 def _is_tenants(broken: GuardrailViolation) -> bool:

@@ -61,7 +61,7 @@ def _used(state: LifetimeState, scope: str, metric: str) -> int:
             visits[attempt.node_id] = max(visits[attempt.node_id], attempt.iteration)
         return max(visits.values(), default=0)
     if scope == "execution":
-        usages = (attempt.usage for attempt in state.attempts.values())
+        usages = (attempt.usage for one in state.everything for attempt in one.attempts.values())
         name = "cost_nano_usd" if metric.startswith("cost") else metric
         return max((int(getattr(usage, name, 0)) for usage in usages), default=0)
     return state.settled_total().of(metric)

@@ -11,12 +11,21 @@ from typing import Protocol
 from headgate.command.faults import complain
 from headgate.command.place import Place
 from headgate.command.printing import say
-from headgate.command.views.advice import waiting_lines
+from headgate.command.views.advice import frozen_lines, waiting_lines
 from headgate.command.views.state import LifetimeState
 from headgate.happening import Happening
 from headgate.running import Run
-from headgate.words import clock, control_word, execution_word, status_word, usd, violation_line
+from headgate.words import (
+    clock,
+    control_word,
+    execution_word,
+    frozen_word,
+    status_word,
+    usd,
+    violation_line,
+)
 from headgate_graphs.model import AgentGraph
+from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import LifetimeView
 
 
@@ -59,18 +68,25 @@ class PlainScreen(SilentScreen):
         line = happening_line(happening)
         if line:
             say(f"{clock(happening.when_ms)} {line}")
-        if happening.view is not None:
+        if happening.view is not None or happening.event is not None:
             self._say_waiting()
 
     def _say_waiting(self) -> None:
-        for line in waiting_lines(self._place, self._run.lifetime_id, self._state):
+        waiting = waiting_lines(self._place, self._run.lifetime_id, self._state)
+        frozen = frozen_lines(self._place, self._state.frozen)
+        for line in (*waiting, *frozen):
             if line not in self._waited:
-                self._waited.add(line)
                 say(line)
+        self._waited = {*waiting, *frozen}
 
 
 def happening_line(happening: Happening) -> str:
-    """Return one line for people; empty when it says nothing new to them."""
+    """Return one line for people, indented by its level; empty when it says nothing new to them."""
+    line = _line(happening)
+    return "  " * happening.depth + line if line else ""
+
+
+def _line(happening: Happening) -> str:
     if happening.dispatch is not None:
         headers = happening.dispatch.headers
         again = f" attempt {headers.attempt}" if headers.attempt > 1 else ""
@@ -78,16 +94,24 @@ def happening_line(happening: Happening) -> str:
     if happening.execution is not None:
         return _result_line(happening)
     if happening.event is not None:
-        event = happening.event
-        shadow = "shadow " if event.shadow else ""
-        broken = "; ".join(violation_line(one) for one in event.violations)
-        return f"{shadow}{control_word(event.type)} {event.node_id} {broken or event.reason}".replace(
-            "  ", " "
-        )
-    if isinstance(happening.message, LifetimeView):
-        reason = f": {happening.message.reason}" if happening.message.reason else ""
-        return f"lifetime {status_word(happening.message.status).upper()}{reason}"
+        return _event_line(happening.event)
+    if happening.view is not None:
+        return _view_line(happening.view)
     return ""
+
+
+def _event_line(event: ExecutionEvent) -> str:
+    shadow = "shadow " if event.shadow else ""
+    about = event.node_id if event.lifetime_id else frozen_word(event)
+    broken = "; ".join(violation_line(one) for one in event.violations)
+    words = (f"{shadow}{control_word(event.type)}", about, broken or event.reason)
+    return " ".join(word for word in words if word)
+
+
+def _view_line(view: LifetimeView) -> str:
+    reason = f": {view.reason}" if view.reason else ""
+    below = f"sub-graph {view.graph_id} {view.graph_version} {view.lifetime_id}"
+    return f"{below if view.parent_lifetime_id else 'lifetime'} {status_word(view.status).upper()}{reason}"
 
 
 def _result_line(happening: Happening) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from headgate.happening import Happening
@@ -39,6 +40,16 @@ class Spend:
             cost_nano_usd=max(self.cost_nano_usd, usage.cost_nano_usd),
             tokens_used=max(self.tokens_used, usage.tokens_used),
             latency_ms=max(self.latency_ms, usage.latency_ms),
+        )
+
+    def plus(self, other: Spend) -> Spend:
+        """Return the sum of both."""
+        return Spend(
+            self.cost_nano_usd + other.cost_nano_usd,
+            self.tokens_used + other.tokens_used,
+            self.latency_ms + other.latency_ms,
+            self.runs + other.runs,
+            self.unpriced + other.unpriced,
         )
 
     def of(self, metric: str) -> int:
@@ -82,12 +93,29 @@ class LifetimeState:
     caps: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """Raised caps by (policy, rule, metric), in wire units."""
     start: LifetimeStart | None = None
+    depth: int = 0
+    """Levels of sub-graphs above it, from the lifetime that is looked at."""
+    below: dict[str, LifetimeState] = field(default_factory=dict)
+    """Its sub-graphs of every level by lifetime id, in the order in which they became known."""
+    frozen: dict[str, str] = field(default_factory=dict)
+    """Reasons of the freezes in force that concern it, by graph id; "" for all of the tenant."""
     _charged: set[str] = field(default_factory=set)
 
     @property
     def status(self) -> str:
         """Where the lifetime stands, as far as the gate has said; "starting" before it has."""
         return status_word(self.view.status) if self.view is not None else "starting"
+
+    @property
+    def everything(self) -> Iterator[LifetimeState]:
+        """This lifetime and its sub-graphs."""
+        yield self
+        yield from self.below.values()
+
+    @property
+    def halted(self) -> bool:
+        """Whether a pause, its own or a sub-graph's, keeps it from going on, and nothing is in flight."""
+        return not self.in_flight and any(one.status == "paused" for one in self.everything)
 
     def settled(self) -> dict[str, Spend]:
         """Return the spend of each node that ran, as the ledger has it.
@@ -101,17 +129,23 @@ class LifetimeState:
         return {name: self.spend.get(name, Spend()).at_least(nodes.get(name, none)) for name in names}
 
     def settled_total(self) -> Spend:
-        """Return the spend of the whole lifetime, as `settled` does."""
-        return self.total.at_least(self.view.usage) if self.view is not None else self.total
+        """Return the spend of the whole lifetime, its sub-graphs included, as `settled` does."""
+        total = self.total
+        for one in self.below.values():
+            total = total.plus(one.total)
+        return total.at_least(self.view.usage) if self.view is not None else total
 
     @property
     def in_flight(self) -> list[Attempt]:
-        """Attempts whose result is awaited."""
-        return [attempt for attempt in self.attempts.values() if attempt.open]
+        """Attempts whose result is awaited, those of sub-graphs too."""
+        return [attempt for one in self.everything for attempt in one.attempts.values() if attempt.open]
 
     def apply(self, happening: Happening) -> bool:
         """Take in one happening; return whether it is new. Order does not matter, repeats are harmless."""
         message = happening.message
+        if happening.depth:
+            fresh = LifetimeState(depth=happening.depth)
+            return self.below.setdefault(happening.lifetime_id, fresh).apply(replace(happening, depth=0))
         match message:
             case TaskExecution() | PlanExecution():
                 return self._result(message, happening.when_ms)
@@ -190,10 +224,18 @@ class LifetimeState:
         if any(event.event_id and event.event_id == known.event_id for known in self.events):
             return False
         self.events.append(event)
+        if not event.lifetime_id:
+            self._frozen_or_thawed(event)
         attempt = self.attempts.get(event.execution_id)
         if attempt is not None and attempt.open and control_word(event.type) == "REJECT_EXECUTION":
             attempt.status, attempt.why = "rejected", event.reason
         return True
+
+    def _frozen_or_thawed(self, event: ExecutionEvent) -> None:
+        if control_word(event.type) == "PAUSE_LIFETIME":
+            self.frozen[event.graph_id] = event.reason
+        else:
+            self.frozen.pop(event.graph_id, None)
 
     def _ordered(self, command: OperatorCommand) -> None:
         if command.WhichOneof("command") == "raise_budget":

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from headgate.command.views.state import Attempt, LifetimeState, Spend
+from headgate.command.views.state import LifetimeState, Spend
 from headgate.happening import Happening
-from headgate.words import clock, control_word, execution_word, moment, status_word, usd, violation_line
-from headgate_protos.v1.control_pb2 import OperatorCommand
+from headgate.words import (
+    TERMINAL,
+    clock,
+    control_word,
+    execution_word,
+    frozen_word,
+    moment,
+    status_word,
+    usd,
+    violation_line,
+)
+from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand
 from headgate_protos.v1.execution_pb2 import LifetimeStart, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution
 from headgate_protos.v1.task_pb2 import TaskExecution
@@ -16,6 +26,8 @@ from headgate_protos.v1.task_pb2 import TaskExecution
 SPEND_COLUMNS = ("node", "visits", "runs", "tokens", "cost", "seconds")
 SPEND_NUMBERS = SPEND_COLUMNS[1:]
 ATTEMPT_COLUMNS = ("began", "node", "iteration", "attempt", "status", "tokens", "cost", "why")
+BELOW_COLUMNS = ("sub-graph", "graph", "status", "cost", "tokens", "why")
+BELOW_NUMBERS = ("cost", "tokens")
 ATTEMPT_NUMBERS = ("iteration", "attempt", "tokens", "cost")
 TIMELINE_COLUMNS = ("when", "what", "node", "iteration", "attempt", "status", "cost", "tokens", "why")
 TIMELINE_NUMBERS = ("iteration", "attempt", "cost", "tokens")
@@ -30,7 +42,20 @@ def spend_rows(state: LifetimeState) -> list[tuple[str, ...]]:
         state.settled().items(), key=lambda item: (-item[1].cost_nano_usd, -item[1].tokens_used, item[0])
     )
     rows = [_spend_row(node, str(visits.get(node, "")), spend) for node, spend in ordered]
+    rows += [_spend_row(f"sub-graph {graph}", str(count), spent) for graph, count, spent in _below(state)]
     return [*rows, _spend_row("total", str(sum(visits.values())), state.settled_total())]
+
+
+def _below(state: LifetimeState) -> list[tuple[str, int, Spend]]:
+    """Return graph id, how many lifetimes, and their spend, of the sub-graphs."""
+    found: dict[str, tuple[int, Spend]] = {}
+    for one in state.below.values():
+        graph = one.view.graph_id if one.view is not None else "?"
+        count, spent = found.get(graph, (0, Spend()))
+        for spend in one.settled().values():
+            spent = spent.plus(spend)
+        found[graph] = (count + 1, spent)
+    return [(graph, count, spent) for graph, (count, spent) in found.items()]
 
 
 def _spend_row(name: str, visits: str, spend: Spend) -> tuple[str, ...]:
@@ -38,21 +63,54 @@ def _spend_row(name: str, visits: str, spend: Spend) -> tuple[str, ...]:
     return (name, visits, str(spend.runs), f"{spend.tokens_used:,}", cost, f"{spend.latency_ms / 1000:.2f}")
 
 
-def attempt_rows(attempts: Iterable[Attempt]) -> list[tuple[str, ...]]:
-    """Return one row per attempt, in the order in which they began."""
+def attempt_rows(state: LifetimeState) -> list[tuple[str, ...]]:
+    """Return one row per attempt, in the order in which they began; those of sub-graphs are indented."""
+    found = [(one.depth, attempt) for one in state.everything for attempt in one.attempts.values()]
     return [
         (
-            clock(one.since_ms), one.node_id, str(one.iteration), str(one.attempt), one.status,
+            clock(one.since_ms), "  " * depth + one.node_id, str(one.iteration), str(one.attempt), one.status,
             f"{one.usage.tokens_used:,}", usd(one.usage.cost_nano_usd), one.why,
         )
-        for one in attempts
+        for depth, one in (sorted(found, key=lambda item: item[1].since_ms) if state.below else found)
     ]  # fmt: skip
 
 
+def below_rows(state: LifetimeState) -> list[tuple[str, ...]]:
+    """Return one row per sub-graph, indented by its level, in the order in which they became known."""
+    return [
+        ("  " * (one.depth - 1) + name, f"{view.graph_id} {view.graph_version}", one.status,
+         usd(view.usage.cost_nano_usd), f"{view.usage.tokens_used:,}", view.reason)
+        for name, one in state.below.items()
+        if (view := one.view) is not None
+    ]  # fmt: skip
+
+
+def timeline_rows(history: Iterable[Happening]) -> list[dict[str, Any]]:
+    """Return one row for each happening; a result that came after its lifetime's end says so."""
+    rows, ended = [], set()
+    for happening in history:
+        row = timeline_row(happening)
+        if happening.execution is not None and happening.lifetime_id in ended:
+            row["why"] = "; ".join(filter(None, ("after the end", row["why"])))
+        if happening.view is not None and status_word(happening.view.status) in TERMINAL:
+            ended.add(happening.lifetime_id)
+        rows.append(row)
+    return rows
+
+
+def timeline_cells(row: dict[str, Any]) -> list[str]:
+    """Return the cells of a row for people: what happened below is indented."""
+    shown = row | {"what": "  " * row["depth"] + row["what"]}
+    return [str(shown[column]) for column in TIMELINE_COLUMNS]
+
+
 def timeline_row(happening: Happening) -> dict[str, Any]:
-    """Return one line of a timeline as plain data; empty strings where a column does not apply."""
+    """Return one line of a timeline as plain data; empty strings where a column does not apply.
+
+    Beside the columns: whose it is, and how many levels of sub-graphs lie above.
+    """
     row: dict[str, Any] = dict.fromkeys(TIMELINE_COLUMNS, "")
-    row["when"] = moment(happening.when_ms)
+    row |= {"when": moment(happening.when_ms), "lifetime": happening.lifetime_id, "depth": happening.depth}
     message = happening.message
     match message:
         case TaskExecution() | PlanExecution():
@@ -62,12 +120,18 @@ def timeline_row(happening: Happening) -> dict[str, Any]:
         case OperatorCommand():
             row |= {"what": "command", "status": _order(message), "why": f"by {message.issued_by}"}
         case LifetimeView():
-            row |= {"what": "lifetime", "status": status_word(message.status), "why": message.reason}
+            row |= {"what": "lifetime", "status": status_word(message.status), "why": _view_why(message)}
         case _ if happening.event is not None:
-            row |= _event_row(happening)
+            row |= _event_row(happening.event)
         case _:
             row |= {"what": "running", "why": f"worker {getattr(message, 'worker', '')}"}
     return row
+
+
+def _view_why(view: LifetimeView) -> str:
+    """Return which sub-graph it is, if it is one, and the reason."""
+    named = f"{view.graph_id} {view.graph_version} {view.lifetime_id}" if view.parent_lifetime_id else ""
+    return ": ".join(filter(None, (named, view.reason)))
 
 
 def _execution_row(message: TaskExecution | PlanExecution) -> dict[str, Any]:
@@ -87,16 +151,14 @@ def _execution_row(message: TaskExecution | PlanExecution) -> dict[str, Any]:
     }
 
 
-def _event_row(happening: Happening) -> dict[str, Any]:
-    event = happening.event
-    assert event is not None  # noqa: S101 - the caller has looked
+def _event_row(event: ExecutionEvent) -> dict[str, Any]:
     broken = "; ".join(violation_line(one) for one in event.violations)
-    why = broken or event.reason
+    kind = control_word(event.type)
     return {
-        "what": "shadow" if event.shadow else "control",
+        "what": "shadow" if event.shadow else "warning" if kind == "WARN" else "control",
         "node": event.node_id,
-        "status": control_word(event.type),
-        "why": why,
+        "status": kind,
+        "why": broken or (event.reason if event.lifetime_id else f"{frozen_word(event)}: {event.reason}"),
     }
 
 
