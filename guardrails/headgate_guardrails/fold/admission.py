@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import islice
+from math import inf
 from typing import Any
 
 from headgate_graphs.ids import is_name
@@ -27,7 +29,7 @@ LEASE_MS = 10_000
 MAX_INPUT_BYTES = 900_000
 """A joined input above this would not fit into a record of the log."""
 MAX_LOOKED_AT = 64
-"""Waiting lifetimes that are looked at for one whose work fits, when room becomes free."""
+"""Waiting lifetimes that are looked at for one whose work fits, so that a long line costs no more."""
 
 
 def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
@@ -42,7 +44,8 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
     if not from_queue and not (_has_room(tenant, lifetime, node) and _is_first(tenant, lifetime, node)):
         # Judged when its turn comes: what is held now will have been settled by then.
         lifetime.queued.append(work)
-        tenant.waiting[lifetime.lifetime_id] = True
+        tenant.waiting.join(lifetime.lifetime_id, lifetime.priority, lifetime.graph_key[0])
+        tenant.waiting.may_move |= _has_room(tenant, lifetime, node)
         return
     hold = hold_of(node)
     next_id = flow.id_of(work)
@@ -134,37 +137,38 @@ def _is_first(tenant: Tenant, lifetime: Lifetime, node: Task | Plan) -> bool:
     """Whether nobody waits for room in the same graph: who comes later goes to the end of the line."""
     if not tenant.waiting or node.type in (HUMAN, SUBGRAPH):
         return True
-    graph_id = lifetime.graph_key[0]
-    return not any(tenant.lifetimes[waiting].graph_key[0] == graph_id for waiting in tenant.waiting)
+    return not tenant.waiting.waits_for(lifetime.graph_key[0])
 
 
 def serve_waiting(turn: Turn, tenant: Tenant) -> None:
     """Give free room to who waits: the highest priority first, and among equals turn by turn."""
-    while tenant.waiting:
-        chosen = _next_waiting(tenant)
-        if chosen is None:
-            return
+    line = tenant.waiting
+    while (chosen := _next_waiting(tenant)) is not None:
         lifetime, place = chosen
         work = lifetime.queued.pop(place)
-        tenant.waiting.pop(lifetime.lifetime_id)
+        line.leave(lifetime.lifetime_id, lifetime.priority)
         if lifetime.queued:
-            tenant.waiting[lifetime.lifetime_id] = True
+            line.join(lifetime.lifetime_id, lifetime.priority, lifetime.graph_key[0])
         flow = Flow(turn, tenant, lifetime)
         admit(flow, work, from_queue=True)
         ending.settle_down(flow)
+    line.may_move = False
 
 
 def _next_waiting(tenant: Tenant) -> tuple[Lifetime, int] | None:
-    best: tuple[Lifetime, int] | None = None
-    for looked_at, lifetime_id in enumerate(tenant.waiting):
+    """Return the first in line whose work fits, and its place among the lifetime's queued work."""
+    full: set[str] = set()
+    for lifetime_id in islice(tenant.waiting, MAX_LOOKED_AT):
         lifetime = tenant.lifetimes[lifetime_id]
-        if best is not None and (lifetime.priority <= best[0].priority or looked_at >= MAX_LOOKED_AT):
-            continue
+        graph_id = lifetime.graph_key[0]
+        if tenant.busy.get((graph_id, ""), 0) >= (lifetime.graphs.graph.limits.max_in_flight or inf):
+            full.add(graph_id)
+        if len(full) == tenant.waiting.graphs:
+            return None
         for place, work in enumerate(lifetime.queued):
             if _has_room(tenant, lifetime, lifetime.graphs.nodes[work.node_id]):
-                best = lifetime, place
-                break
-    return best
+                return lifetime, place
+    return None
 
 
 # -- dispatch --------------------------------------------------------------------------------------

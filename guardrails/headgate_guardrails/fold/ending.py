@@ -141,7 +141,7 @@ def end(flow: Flow, status: pb.LifetimeStatus, reason: str, **event: Any) -> Non
     lifetime.agenda = []
     lifetime.parked = []
     lifetime.queued = []
-    flow.tenant.waiting.pop(lifetime.lifetime_id, None)
+    flow.tenant.waiting.leave(lifetime.lifetime_id, lifetime.priority)
     lifetime.delayed = {}
     lifetime.joins = {}
     lifetime.trail = []

@@ -80,7 +80,7 @@ class GuardrailEngine:
         taker(turn, tenant, envelope, record)
         if tenant.tenant_id not in self.state.tenants:
             self.state.tenants[tenant.tenant_id] = tenant
-        if tenant.waiting:
+        if tenant.waiting.may_move:
             serve_waiting(turn, tenant)
 
     def _partition_record(self, kind: str, envelope: execution_pb2.ExecutionEnvelope) -> None:

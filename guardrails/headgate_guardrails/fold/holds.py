@@ -61,6 +61,7 @@ def leave(tenant: Tenant, lifetime: Lifetime, flight: InFlight, by: int) -> None
     limits = lifetime.graphs.graph.limits
     if limits.max_in_flight is None and not limits.max_in_flight_by_type:
         return
+    tenant.waiting.may_move |= by < 0
     graph_id = lifetime.graph_key[0]
     kind = lifetime.graphs.nodes[flight.work.node_id].type
     for key in ((graph_id, ""), (graph_id, kind)):

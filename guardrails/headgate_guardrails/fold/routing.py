@@ -219,7 +219,7 @@ def _cancel(flow: Flow, visit: str, losers: Sequence[str]) -> None:
     lifetime.parked = [work for work in lifetime.parked if not lost(work.lineage)]
     lifetime.queued = [work for work in lifetime.queued if not lost(work.lineage)]
     if not lifetime.queued:
-        flow.tenant.waiting.pop(lifetime.lifetime_id, None)
+        flow.tenant.waiting.leave(lifetime.lifetime_id, lifetime.priority)
     lifetime.delayed = {k: v for k, v in lifetime.delayed.items() if not lost(v[1].lineage)}
     lifetime.joins = {k: join for k, join in lifetime.joins.items() if not lost(join.lineage)}
 

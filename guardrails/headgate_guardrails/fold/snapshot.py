@@ -363,5 +363,7 @@ def _to_tenant(kept: pb.TenantState, platform: PolicyBook) -> Tenant:
     tenant.ended = {tomb.lifetime_id: tomb.forget_at for tomb in kept.ended}
     tenant.commands = dict.fromkeys(kept.commands, True)
     tenant.frozen = {one.graph_id: one.reason for one in kept.frozen}
-    tenant.waiting = dict.fromkeys(kept.waiting, True)
+    for lifetime_id in kept.waiting:
+        waiting = tenant.lifetimes[lifetime_id]
+        tenant.waiting.join(lifetime_id, waiting.priority, waiting.graph_key[0])
     return tenant

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from headgate_graphs.progress import GraphOrchestrator, Lineage
 from headgate_guardrails.fold.evaluator import PolicyEvaluator
 from headgate_guardrails.fold.ledger import Amount, Spend, Window
+from headgate_guardrails.fold.line import Line
 from headgate_guardrails.fold.progressing import Step
 from headgate_guardrails.fold.rules import CompiledPolicy
 from headgate_protos.v1 import common_pb2 as pb
@@ -290,8 +291,8 @@ class Tenant:
         """What judges by the tenant's policies and those of the platform; None when there are none."""
         self.frozen: dict[str, str] = {}
         """Why nothing is dispatched, by graph id; "" for every graph."""
-        self.waiting: dict[str, bool] = {}
-        """Lifetimes with queued work, in the order in which they are served."""
+        self.waiting = Line()
+        """Lifetimes with queued work."""
         self.busy: dict[tuple[str, str], int] = {}
         """Executions in flight by (graph id, handler type) and (graph id, ""), for graphs with such caps."""
         self.lifetimes: dict[str, Lifetime] = {}

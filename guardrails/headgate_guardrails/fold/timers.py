@@ -40,7 +40,7 @@ def fire_due(turn: Turn) -> None:
             continue
         lifetime.wake = 0
         _fire(turn, tenant, lifetime)
-        if tenant.waiting:
+        if tenant.waiting.may_move:
             serve_waiting(turn, tenant)
 
 
@@ -152,7 +152,8 @@ def _bury(turn: Turn, tenant: Tenant, lifetime: Lifetime) -> None:
 def remember(turn: Turn, tenant: Tenant, lifetime_id: str, issued_at: int) -> None:
     """Keep a tombstone, and forget those that no start can ask for any more."""
     tenant.ended[lifetime_id] = max(turn.clock, issued_at) + HORIZON_MS
-    for ended_id, forget_at in list(tenant.ended.items()):
-        if forget_at >= turn.clock:
-            break
-        del tenant.ended[ended_id]
+    while True:
+        oldest = next(iter(tenant.ended))
+        if tenant.ended[oldest] >= turn.clock:
+            return
+        del tenant.ended[oldest]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headgate_graphs.model import AgentGraph
+from headgate_guardrails.fold import admission
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2
 from tests.unit.guardrails.graphs_for_tests import LINE, LOOP, PAID, graph, policy, rule
@@ -340,8 +341,10 @@ def test_an_unknown_sub_graph_and_one_too_deep_are_failed_results() -> None:
 # -- room, priority, freezing ------------------------------------------------------------------------
 
 
-def crowd(limits: dict[str, Any]) -> World:
-    world = World(graph([("t1", "p1"), ("p1", "end", "final")], entry="t1", limits=limits), restoring=True)
+def crowd(limits: dict[str, Any], restoring: bool = True) -> World:
+    world = World(
+        graph([("t1", "p1"), ("p1", "end", "final")], entry="t1", limits=limits), restoring=restoring
+    )
     for name in ("a", "b", "c"):
         world.start("g", name)
     return world
@@ -358,6 +361,27 @@ def test_room_is_shared_turn_by_turn_and_given_as_it_becomes_free() -> None:
     assert [world.status(name) for name in ("a", "b", "c")] == ["COMPLETED"] * 3
     assert world.engine.state.tenants["acme"].busy == {}
     world.refold()
+
+
+def test_a_long_line_costs_no_more_than_a_short_one() -> None:
+    world = crowd({"max_in_flight": 1}, restoring=False)
+    for i in range(1_000):
+        world.start("g", f"more-{i}")
+    looked_at = 0
+    before = admission._has_room
+
+    def counting(*arguments: Any) -> bool:
+        nonlocal looked_at
+        looked_at += 1
+        return before(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admission, "_has_room", counting)
+        world.tick()
+        world.envelope("a", heartbeat=execution_pb2.WorkerHeartbeat(worker="w"))
+        assert looked_at == 0, "nothing was freed"
+        world.answer("t1")
+    assert looked_at < 10
 
 
 def test_room_by_type_holds_back_only_that_type() -> None:
