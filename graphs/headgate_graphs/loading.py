@@ -6,6 +6,7 @@ Called by the command, the client and, for graphs that come from the log, by the
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ def load_graph(path: Path) -> AgentGraph:
     them. Beside its `graph.yaml`, `tasks/*.yaml` and `plans/*.yaml` may hold one node each (in the order of
     their names, after the nodes in `graph.yaml`; the id is the file's name when it gives none).
     """
+    if not os.path.exists(path):  # Path raises for what no file can be named
+        raise GraphInvalid(_shown(path), ["No such file or directory"])
     file = _graph_file(path) if path.is_dir() else path
     if file.suffix == ".py":
         return _from_module(file)
