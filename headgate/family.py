@@ -57,10 +57,12 @@ class Family:
         adopted: list[Happening] = []
         views = [view]
         while views:
-            if self._is_known(one := views.pop()) and one.lifetime_id in self._early:
-                adopted += self._early.pop(one.lifetime_id)
-                self._kept = sum(map(len, self._early.values()))
+            one = views.pop()
+            is_new = one.lifetime_id not in self._depths
+            if self._is_known(one) and is_new:
+                adopted += self._early.pop(one.lifetime_id, [])
                 views += [early.view for kept in self._early.values() for early in kept if early.view]
+        self._kept -= len(adopted)
         return adopted
 
     def _keep(self, happening: Happening) -> None:

@@ -15,6 +15,11 @@ TERMINAL = frozenset({"completed", "failed", "aborted", "rejected"})
 MONEY_METRIC = "cost_usd"
 """The one metric whose wire unit (nano-USD) is not what people write (USD)."""
 
+SHOWN_ID = 10
+"""Characters of a sub-graph's id that tell it from its siblings."""
+SHOWN_WHY = 240
+"""Characters of an error or a reason that are shown to people."""
+
 
 def status_word(status: int) -> str:
     """Return "running", "paused", … for a LifetimeStatus."""
@@ -46,6 +51,16 @@ def usd(nano: int) -> str:
     text = f"{nano / 1e9:.6f}".rstrip("0")
     whole, _, fraction = text.partition(".")
     return f"${whole}.{fraction:0<2}"
+
+
+def nested(node: str, lifetime_id: str, depth: int) -> str:
+    """Return a node's name as it stands among those of the lifetimes above it: which sub-graph, indented."""
+    return f"{'  ' * depth}{lifetime_id[:SHOWN_ID]}/{node}" if depth else node
+
+
+def shortened(text: str, most: int = SHOWN_WHY) -> str:
+    """Return `text` cut to what a line of a table can bear; `--json` has all of it."""
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def amount(metric: str, value: int) -> str:

@@ -42,6 +42,8 @@ def load_graph(path: Path) -> AgentGraph:
     them. Beside its `graph.yaml`, `tasks/*.yaml` and `plans/*.yaml` may hold one node each (in the order of
     their names, after the nodes in `graph.yaml`; the id is the file's name when it gives none).
     """
+    if not _exists(path):
+        raise GraphInvalid(_shown(path), ["No such file or directory"])
     file = _graph_file(path) if path.is_dir() else path
     if file.suffix == ".py":
         return _from_module(file)
@@ -86,6 +88,13 @@ def dump_yaml(graph: AgentGraph) -> str:
     document = {"apiVersion": graph.api_version, "kind": graph.kind}
     document |= graph.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no file can have this name
+        return False
 
 
 def _graph_file(directory: Path) -> Path:

@@ -32,6 +32,8 @@ _NOT_THERE: Final = frozenset(
 )
 _PRODUCER_ONLY: Final = frozenset({"message.max.bytes", "linger.ms", "compression.type", "batch.size"})
 """Options that only the producer understands, or should get."""
+_LEADERS_S: Final = 30.0
+"""How long the partitions of new topics may take to answer."""
 
 
 class KafkaLog:
@@ -67,6 +69,7 @@ class KafkaLog:
         created = self._create(missing) if missing else []
         self._wait_for(set(wanted))
         self._check(wanted)
+        self._wait_for_leaders(wanted.values())
         return created
 
     def _check(self, wanted: Mapping[str, TopicDescription]) -> None:
@@ -94,6 +97,22 @@ class KafkaLog:
                 raise LogUnavailable(
                     f"topics were created but are not to be seen: {', '.join(sorted(missing))}"
                 )
+            time.sleep(0.02)
+
+    def _wait_for_leaders(self, topics: Iterable[TopicDescription]) -> None:
+        """Return when every partition answers: a broker names itself its leader before it is ready to be.
+
+        That takes up to a second after a topic was made, and much longer on a busy machine.
+        """
+        asked = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+        deadline = time.monotonic() + _LEADERS_S
+        while True:
+            try:
+                self._list_offsets(asked, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+                return
+            except LogUnavailable:
+                if time.monotonic() > deadline:
+                    raise
             time.sleep(0.02)
 
     def _partition_counts(self) -> dict[str, int]:

@@ -169,6 +169,13 @@ def test_append_to_a_topic_that_does_not_exist_is_reported(bench: Bench) -> None
     assert [type(d.error) for d in deliveries] == [DeliveryFailed]
 
 
+def test_every_partition_of_a_created_topic_can_be_used_at_once(log: Log, topic_prefix: str) -> None:
+    topics = [TopicDescription(f"{topic_prefix}.{number}", 4, {}) for number in range(6)]
+    log.create_topics(topics)
+    places = [TopicPartition(topic.name, number) for topic in topics for number in range(4)]
+    assert log.offsets(places) == dict.fromkeys(places, (0, 0))
+
+
 def test_topics_are_created_once_and_described(log: Log, topic_prefix: str) -> None:
     compacted = TopicDescription(f"{topic_prefix}.views", 2, {"cleanup.policy": "compact"})
     plain = TopicDescription(f"{topic_prefix}.log", 3, {})

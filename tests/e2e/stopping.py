@@ -7,7 +7,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from headgate_workers.worker import Worker
 from tests.support import eventually
 
 READY_S = 60.0
-WAIT_S = 20.0
+WAIT_S = 60.0
 Key = tuple[str, str]
 """(tenant, lifetime)."""
 
@@ -158,6 +158,16 @@ class Site:
             stop_all(self._services, 30.0)
         finally:
             self._stack.close()
+
+    def wait(self, predicate: Callable[[], object], interval_s: float = 0.02) -> None:
+        """Wait until it holds; raises what ended a service meanwhile."""
+
+        def holds() -> object:
+            for service in self._services:
+                service.check()
+            return predicate()
+
+        eventually(holds, WAIT_S, interval_s)
 
     def start(self, tenant: str, count: int, **data: Any) -> list[Key]:
         """Ask for so many runs of the tenant's graph."""

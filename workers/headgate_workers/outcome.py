@@ -49,6 +49,11 @@ def not_begun(halt: Halt) -> Outcome:
     return _given_up("PAUSED" if halt is Halt.PAUSED else "NOT_BEGUN", halt.value)
 
 
+def withdrawn() -> Outcome:
+    """Return the outcome of a run that was announced and not begun: its input waits for another worker."""
+    return _given_up("WITHDRAWN", "announced, but not begun: another worker will take it up")
+
+
 def _given_up(code: str, message: str) -> Outcome:
     return Outcome(
         ExecutionStatus.EXECUTION_STATUS_ABORTED,

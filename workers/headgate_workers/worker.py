@@ -29,8 +29,8 @@ frozen. The gate keeps what is given back so, and dispatches it anew after the r
 cancelled by an abort, and goes on in a pause.
 
 When a partition is taken away, its plain work may end within `drain_s`; the rest is cancelled, not reported
-and not committed. On stop, leased runs that outlast the drain are reported as WORKER_STOPPED, so that the
-gate need not wait for the lease.
+and not committed. A run that was announced and may no more begin is reported as WITHDRAWN. On stop, leased
+runs that outlast the drain are reported as WORKER_STOPPED, so that the gate need not wait for the lease.
 
 A handler that blocks the event loop of all is left behind with the loop; what ran on it is reported as
 LOOP_BLOCKED. A failed delivery ends the process: replay is the recovery.
@@ -46,6 +46,7 @@ from collections.abc import Callable, Sequence
 
 from headgate_graphs.errors import BadRecord, HeadgateError, LogUnavailable
 from headgate_graphs.model import NodeKind
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_streams.blobs import BlobStore
@@ -59,6 +60,7 @@ from headgate_workers.execution import announcement, heartbeat, report
 from headgate_workers.handlers import HandlerRegistry
 from headgate_workers.intake import Intake, Share
 from headgate_workers.outbox import Outbox
+from headgate_workers.outcome import Outcome, withdrawn
 from headgate_workers.run import Cause
 from headgate_workers.runner import Finished, Runner
 from headgate_workers.settings import WorkerSettings
@@ -247,7 +249,9 @@ class Worker:
         self._starting -= 1
         crash_point("worker-after-started")
         if work.share.is_lost or self._is_stopping:
-            return  # not committed: whoever reads it next announces a run of its own
+            # Not committed: whoever reads it next announces a run of its own; this one has spent nothing.
+            self._outbox.publish(self._reported(work, withdrawn()))
+            return
         work.share.settle(work.offset)
         start_by = work.received.start_by.ToMilliseconds() if work.received.HasField("start_by") else None
         if start_by is not None and delivery.timestamp_ms > start_by:
@@ -276,8 +280,10 @@ class Worker:
         for work, outcome in ended:
             if outcome is not None:
                 crash_point("worker-before-result")
-                envelope = report(work, outcome, self._streams.max_record_bytes - _RECORD_OVERHEAD_BYTES)
-                self._outbox.publish(envelope, _settling(work))
+                self._outbox.publish(self._reported(work, outcome), _settling(work))
+
+    def _reported(self, work: Work, outcome: Outcome) -> ExecutionEnvelope:
+        return report(work, outcome, self._streams.max_record_bytes - _RECORD_OVERHEAD_BYTES)
 
     def _on_bad(self, record: LogRecord, error: BadRecord, share: Share) -> None:
         self._outbox.bury(record, error, lambda: share.settle(record.offset))

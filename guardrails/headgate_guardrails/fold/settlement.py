@@ -37,6 +37,8 @@ GIVEN_BACK = "PAUSED"
 """Code of a run that a worker did not begin because a pause had come after its input."""
 NOT_BEGUN = "NOT_BEGUN"
 """Code of a run that a worker did not begin because it is not wanted any more."""
+WITHDRAWN = "WITHDRAWN"
+"""Code of a run that was announced, but not begun by then: its input is still there for another worker."""
 
 
 def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Execution, record: bytes) -> None:
@@ -67,8 +69,7 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Executi
         return
     if not began:
         if flight is not None and not flight.runs:  # else another run of it goes on
-            close(tenant, lifetime, headers.execution_id, turn.clock)
-            _take_back(flow, flight.work, execution)
+            _take_back(flow, flight, execution, hold)
     elif flight is not None:
         _accept(flow, flight, execution, cost, doubtful)
     else:
@@ -81,7 +82,7 @@ def _never_began(execution: Execution, usage: pb.ResourceUsage | None) -> bool:
     """Whether a worker says that it did not begin the run; then it was no execution and used nothing."""
     return (
         execution.headers.status == pb.EXECUTION_STATUS_ABORTED
-        and execution.result.error.code in (GIVEN_BACK, NOT_BEGUN)
+        and execution.result.error.code in (GIVEN_BACK, NOT_BEGUN, WITHDRAWN)
         and usage is not None
         and not (usage.tokens_used or usage.cost_nano_usd or usage.latency_ms or usage.unpriced)
     )
@@ -255,9 +256,16 @@ def retry_lost(flow: Flow, work: Work, lost_id: str, why: str) -> None:
         _again(flow, work._replace(lost=work.lost + 1), lost_id, 0)
 
 
-def _take_back(flow: Flow, work: Work, execution: Execution) -> None:
+def _take_back(flow: Flow, flight: InFlight, execution: Execution, hold: Amount | None) -> None:
     """Admit anew what a worker did not begin: a pause that still holds parks it. That is no try either."""
-    done_id, code = execution.headers.execution_id, execution.result.error.code
+    done_id, code, work = execution.headers.execution_id, execution.result.error.code, flight.work
+    if code == WITHDRAWN:
+        if hold is not None:
+            flight.hold = hold
+            reserve(flow.tenant, flow.lifetime, hold)
+        flow.arm(flight.due)
+        return
+    close(flow.tenant, flow.lifetime, done_id, flow.turn.clock)
     if code == GIVEN_BACK and work.given_back < MAX_GIVEN_BACK:
         _again(flow, work._replace(given_back=work.given_back + 1), done_id, 0)
     else:

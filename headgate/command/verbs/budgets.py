@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def raise_budget(
     place: Place,
-    policy: Annotated[str, typer.Option("--policy", metavar="NAME", help="Name of the policy.")],
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="NAME", help="Name of the policy; '*NAME' is the platform's.")
+    ],
     rule: Annotated[str, typer.Option("--rule", metavar="NAME", help="Name of its limit rule.")],
     value: Annotated[
         str,
@@ -82,14 +84,20 @@ def _wire_metric(
 
 
 def _limit_rules(client: Client, tenant: str, policy: str) -> dict[str, Rule]:
-    from headgate.definitions import policies_in_force
+    """Return the limit rules of a policy in force: the tenant's own, else (or as "*NAME") the platform's."""
     from headgate_graphs.errors import UserError
+    from headgate_guardrails.policy import policy_from_json
 
-    known = {one.name: one for one in policies_in_force(client, tenant)}
-    if policy not in known:
-        names = ", ".join(known) or "none"
-        raise UserError(f"no policy {policy[:64]!a} is in force for tenant {tenant} (in force: {names})")
-    return {one.name: one for one in known[policy].rules if one.limit is not None}
+    known: dict[str, str] = {}
+    for one in client.policy_versions(tenant):
+        if one.is_in_force:
+            names = [one.policy.name] if one.owner == tenant else [f"*{one.policy.name}"]
+            known |= dict.fromkeys(names, one.policy.document_json)
+    document = known.get(policy, known.get(f"*{policy}"))
+    if document is None:
+        there = ", ".join(known) or "none"
+        raise UserError(f"no policy {policy[:64]!a} is in force for tenant {tenant} (in force: {there})")
+    return {one.name: one for one in policy_from_json(document).rules if one.limit is not None}
 
 
 def _written(metric: str) -> str:

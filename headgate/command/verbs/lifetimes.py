@@ -113,7 +113,7 @@ def list_lifetimes(
 
 def _say_lifetimes(place: Place, views: list[LifetimeView]) -> None:
     from headgate.command.printing import message_to_dict, say_json, say_table
-    from headgate.words import moment, status_word, usd
+    from headgate.words import moment, shortened, status_word, usd
 
     if place.json:
         say_json([message_to_dict(view) | {"status": status_word(view.status)} for view in views])
@@ -122,7 +122,7 @@ def _say_lifetimes(place: Place, views: list[LifetimeView]) -> None:
         (
             view.lifetime_id, f"{view.graph_id} {view.graph_version}", status_word(view.status),
             moment(view.started_at), usd(view.usage.cost_nano_usd), f"{view.usage.tokens_used:,}",
-            view.reason or (f"sub-graph of {view.parent_lifetime_id}" if view.parent_lifetime_id else ""),
+            shortened(view.reason) or (view.parent_lifetime_id and f"sub-graph of {view.parent_lifetime_id}"),
         )
         for view in views
     ]  # fmt: skip

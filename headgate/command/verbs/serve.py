@@ -20,6 +20,15 @@ Deadline = Annotated[
         "--deadline", metavar="SECONDS", min=0.1, help="How long stopping may take on SIGTERM or Ctrl-C."
     ),
 ]
+RetryFor = Annotated[
+    float,
+    typer.Option(
+        "--retry-for",
+        metavar="SECONDS",
+        min=0.0,
+        help="How long to try again when the log is lost on the way; then it ends with exit code 1.",
+    ),
+]
 Paths = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -37,18 +46,19 @@ Concurrency = Annotated[
 ]
 
 
-def gate(place: Place, deadline: Deadline = 10.0) -> None:
+def gate(place: Place, deadline: Deadline = 10.0, retry_for: RetryFor = 60.0) -> None:
     """Run a gate until SIGTERM or Ctrl-C; run several, they share the partitions.
 
-    A gate admits and dispatches work, holds budgets, and moves every lifetime on.
+    A gate admits and dispatches work, holds budgets, and moves every lifetime on. A log that cannot be
+    reached at the start is exit code 2; one that is lost later is tried again, and then exit code 1.
     """
     from headgate.command.service import serve
     from headgate.embedding import gate_service
 
     settings = place.settings()
     with place.client(settings) as client:
-        service = gate_service(client, settings)
-        serve(place, service, f"gate ready: {_where(settings)}, topics {settings.topic_prefix}.*", deadline)
+        line = f"gate ready: {_where(settings)}, topics {settings.topic_prefix}.*"
+        serve(place, lambda: gate_service(client, settings), line, deadline, retry_for)
 
 
 def worker_task(
@@ -57,11 +67,12 @@ def worker_task(
     queue: Queues = None,
     concurrency: Concurrency = None,
     deadline: Deadline = 10.0,
+    retry_for: RetryFor = 60.0,
 ) -> None:
     """Run a worker for Task nodes until SIGTERM or Ctrl-C."""
     from headgate_graphs.model import NodeKind
 
-    _worker(place, NodeKind.TASK, paths or [], tuple(queue or ()), concurrency, deadline)
+    _worker(place, NodeKind.TASK, paths or [], tuple(queue or ()), concurrency, (deadline, retry_for))
 
 
 def worker_plan(
@@ -70,11 +81,12 @@ def worker_plan(
     queue: Queues = None,
     concurrency: Concurrency = None,
     deadline: Deadline = 10.0,
+    retry_for: RetryFor = 60.0,
 ) -> None:
     """Run a worker for Plan nodes until SIGTERM or Ctrl-C."""
     from headgate_graphs.model import NodeKind
 
-    _worker(place, NodeKind.PLAN, paths or [], tuple(queue or ()), concurrency, deadline)
+    _worker(place, NodeKind.PLAN, paths or [], tuple(queue or ()), concurrency, (deadline, retry_for))
 
 
 def _worker(
@@ -83,7 +95,7 @@ def _worker(
     paths: list[Path],
     queues: tuple[str, ...],
     concurrency: int | None,
-    deadline: float,
+    times_s: tuple[float, float],
 ) -> None:
     from headgate.command.service import serve
     from headgate.embedding import worker_service
@@ -92,9 +104,14 @@ def _worker(
     settings = place.settings()
     registry = registry_of(paths)
     with place.client(settings, queues) as client:
-        service = worker_service(client, settings, kind, registry, queues, concurrency)
         types = ", ".join(handler_types(registry, kind))
-        serve(place, service, f"{kind.value} worker ready: {_where(settings)}, handlers {types}", deadline)
+        line = f"{kind.value} worker ready: {_where(settings)}, handlers {types}"
+        serve(
+            place,
+            lambda: worker_service(client, settings, kind, registry, queues, concurrency),
+            line,
+            *times_s,
+        )
 
 
 def _where(settings: HeadgateSettings) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from headgate.command.place import Place
 from headgate.command.views.state import LifetimeState
-from headgate.words import clock, scope_word, usd, violation_line
+from headgate.words import clock, scope_word, shortened, usd, violation_line
 from headgate_protos.v1.control_pb2 import GuardrailViolation
 from headgate_protos.v1.execution_pb2 import WaitingView
 
@@ -27,7 +27,7 @@ def _stop_lines(state: LifetimeState) -> list[str]:
         return []
     if view.violations:
         return [f"stopped by {violation_line(broken)}" for broken in view.violations]
-    return [f"{state.status}: {view.reason}"] if view.reason else []
+    return [f"{state.status}: {shortened(view.reason)}"] if view.reason else []
 
 
 def frozen_lines(place: Place, frozen: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,7 @@ from headgate.command.views.screens import happening_line, seconds_since
 from headgate.command.views.state import Attempt, LifetimeState, Spend
 from headgate.happening import Happening
 from headgate.running import Run
-from headgate.words import TERMINAL, amount, clock, control_word, usd
+from headgate.words import SHOWN_ID, TERMINAL, amount, clock, control_word, usd
 from headgate_graphs.model import AgentGraph
 
 COLOURS = {
@@ -109,7 +109,7 @@ class LiveScreen:
         indent = "  " * state.depth
         graph = state.view.graph_id if state.view is not None else ""
         status = Text(state.status, style=COLOURS.get(state.status, "white"))
-        table.add_row(Text(one_line(f"{indent}{graph} {name[:16]}…"), style="dim"), status)
+        table.add_row(Text(one_line(f"{indent}{graph} {name[:SHOWN_ID]}"), style="dim"), status)
         for node, attempt in {one.node_id: one for one in state.attempts.values()}.items():
             table.add_row(*_node(node, attempt, state, indent + "  "))
 

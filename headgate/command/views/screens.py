@@ -20,6 +20,8 @@ from headgate.words import (
     control_word,
     execution_word,
     frozen_word,
+    nested,
+    shortened,
     status_word,
     usd,
     violation_line,
@@ -83,7 +85,11 @@ class PlainScreen(SilentScreen):
 def happening_line(happening: Happening) -> str:
     """Return one line for people, indented by its level; empty when it says nothing new to them."""
     line = _line(happening)
-    return "  " * happening.depth + line if line else ""
+    if not line or not happening.depth:
+        return line
+    if happening.view is not None:
+        return "  " * happening.depth + line
+    return nested(line, happening.lifetime_id, happening.depth).replace("/", " ", 1)
 
 
 def _line(happening: Happening) -> str:
@@ -109,7 +115,7 @@ def _event_line(event: ExecutionEvent) -> str:
 
 
 def _view_line(view: LifetimeView) -> str:
-    reason = f": {view.reason}" if view.reason else ""
+    reason = f": {shortened(view.reason)}" if view.reason else ""
     below = f"sub-graph {view.graph_id} {view.graph_version} {view.lifetime_id}"
     return f"{below if view.parent_lifetime_id else 'lifetime'} {status_word(view.status).upper()}{reason}"
 
@@ -125,7 +131,7 @@ def _result_line(happening: Happening) -> str:
     )
     chosen = getattr(done.result, "next_task_ids", ())
     where = f" → {', '.join(chosen)}" if chosen else ""
-    why = f" {error.code}: {error.message}" if error.code else ""
+    why = f" {error.code}: {shortened(error.message)}" if error.code else ""
     word = execution_word(headers.status)
     return (
         f"{headers.node_id} #{headers.iteration} {word} in {usage.latency_ms / 1000:.2f} s{spent}{where}{why}"

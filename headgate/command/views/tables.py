@@ -14,12 +14,14 @@ from headgate.words import (
     execution_word,
     frozen_word,
     moment,
+    nested,
+    shortened,
     status_word,
     usd,
     violation_line,
 )
 from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand
-from headgate_protos.v1.execution_pb2 import LifetimeStart, LifetimeView
+from headgate_protos.v1.execution_pb2 import ExecutionStarted, LifetimeStart, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution
 from headgate_protos.v1.task_pb2 import TaskExecution
 
@@ -65,13 +67,17 @@ def _spend_row(name: str, visits: str, spend: Spend) -> tuple[str, ...]:
 
 def attempt_rows(state: LifetimeState) -> list[tuple[str, ...]]:
     """Return one row per attempt, in the order in which they began; those of sub-graphs are indented."""
-    found = [(one.depth, attempt) for one in state.everything for attempt in one.attempts.values()]
+    found = [
+        (nested(attempt.node_id, name, one.depth), attempt)
+        for name, one in {"": state, **state.below}.items()
+        for attempt in one.attempts.values()
+    ]
     return [
         (
-            clock(one.since_ms), "  " * depth + one.node_id, str(one.iteration), str(one.attempt), one.status,
-            f"{one.usage.tokens_used:,}", usd(one.usage.cost_nano_usd), one.why,
+            clock(one.since_ms), node, str(one.iteration), str(one.attempt), one.status,
+            f"{one.usage.tokens_used:,}", usd(one.usage.cost_nano_usd), shortened(one.why),
         )
-        for depth, one in (sorted(found, key=lambda item: item[1].since_ms) if state.below else found)
+        for node, one in (sorted(found, key=lambda item: item[1].since_ms) if state.below else found)
     ]  # fmt: skip
 
 
@@ -79,7 +85,7 @@ def below_rows(state: LifetimeState) -> list[tuple[str, ...]]:
     """Return one row per sub-graph, indented by its level, in the order in which they became known."""
     return [
         ("  " * (one.depth - 1) + name, f"{view.graph_id} {view.graph_version}", one.status,
-         usd(view.usage.cost_nano_usd), f"{view.usage.tokens_used:,}", view.reason)
+         usd(view.usage.cost_nano_usd), f"{view.usage.tokens_used:,}", shortened(view.reason))
         for name, one in state.below.items()
         if (view := one.view) is not None
     ]  # fmt: skip
@@ -100,7 +106,9 @@ def timeline_rows(history: Iterable[Happening]) -> list[dict[str, Any]]:
 
 def timeline_cells(row: dict[str, Any]) -> list[str]:
     """Return the cells of a row for people: what happened below is indented."""
-    shown = row | {"what": "  " * row["depth"] + row["what"]}
+    shown = row | {"what": "  " * row["depth"] + row["what"], "why": shortened(row["why"])}
+    if row["node"]:
+        shown["node"] = nested(row["node"], row["lifetime"], row["depth"])
     return [str(shown[column]) for column in TIMELINE_COLUMNS]
 
 
@@ -123,8 +131,10 @@ def timeline_row(happening: Happening) -> dict[str, Any]:
             row |= {"what": "lifetime", "status": status_word(message.status), "why": _view_why(message)}
         case _ if happening.event is not None:
             row |= _event_row(happening.event)
-        case _:
-            row |= {"what": "running", "why": f"worker {getattr(message, 'worker', '')}"}
+        case ExecutionStarted():
+            row |= {"what": "running", "why": f"worker {message.worker}"}
+            row |= {name: getattr(message, name) or "" for name in ("iteration", "attempt")}
+            row["node"] = message.node_id
     return row
 
 

@@ -11,7 +11,7 @@ from headgate.command.place import Place
 from headgate.command.printing import message_to_dict
 from headgate.command.views.advice import frozen_lines, waiting_line
 from headgate.overview import Latencies, Overview
-from headgate.words import moment, usd
+from headgate.words import moment, shortened, usd
 
 BAR = 30
 """Characters of the longest bar."""
@@ -33,7 +33,8 @@ def overview_lines(place: Place, made: Overview, running: Mapping[str, int | Non
         yield f"{one.view.lifetime_id} {waiting_line(place, one.view.lifetime_id, one.waiting)}"
     for view in made.paused:
         name = shlex.quote(view.lifetime_id)
-        yield f"paused: {view.lifetime_id}: {view.reason} — see: headgate status {name}{place.as_options()}"
+        see = f"headgate status {name}{place.as_options()}"
+        yield f"paused: {view.lifetime_id}: {shortened(view.reason)} — see: {see}"
     yield from latency_lines(made.latencies)
 
 

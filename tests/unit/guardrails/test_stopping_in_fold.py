@@ -132,3 +132,30 @@ def test_a_pause_names_the_sub_graphs_below_so_that_workers_hold_their_work_back
     assert [(e.type, e.lifetime_id) for e in world.events()[2:]] == [(RESUME, "run-1"), (RESUME, child_id)]
     assert world.take("p1").headers.lifetime_id == child_id
     world.refold()
+
+
+def test_a_withdrawn_run_leaves_its_execution_and_its_hold_to_the_next_worker() -> None:
+    world = World(PAID, restoring=True)
+    world.start("g")
+    world.answer("p1", next=["t1"])
+    message = world.take("t1")
+    give_back(world, message, "WITHDRAWN", world.begin(message))
+    spend = world.lifetime().spend
+    assert (spend.held_tokens, spend.open_holds, spend.executions) == (100, 1, 1)
+    assert not world.inputs, "its input is still in the topic"
+    world.tick(3_600_000)
+    assert world.take("t1").headers.attempt == 2, "nobody has read it for an hour"
+    world.refold()
+
+
+def test_a_withdrawn_run_is_nothing_beside_the_one_that_took_its_place() -> None:
+    world = World(PAID)
+    world.start("g")
+    world.answer("p1", next=["t1"])
+    message = world.take("t1")
+    first, second = world.begin(message), world.begin(message)
+    give_back(world, message, "WITHDRAWN", first)
+    world.report(message, 1, run_id=second, used=usage(40))
+    spend = world.lifetime().spend
+    assert (spend.tokens, spend.open_holds) == (40, 1), "the one of p1"
+    assert world.waiting() == ["p1"]

@@ -187,6 +187,18 @@ def test_a_tenants_cap_is_raised_without_a_lifetime_and_no_other(command: Comman
     assert (code, "name the lifetime" in err) == (2, True)
 
 
+def test_a_cap_of_the_platform_is_raised_for_one_tenant(command: Command) -> None:
+    command("init", "demo")
+    command("policy", "apply", "demo/policy.yaml", "--every-tenant")
+    for name in ("demo", "*demo"):
+        day = ("--policy", name, "--rule", "day-dollars", "--value", "50")
+        assert command("control", "raise-budget", *day)[0] == 0
+    code, _, err = command(
+        "control", "raise-budget", "--policy", "x", "--rule", "day-dollars", "--value", "1"
+    )
+    assert (code, "in force: *demo" in err) == (2, True)
+
+
 def test_a_graph_or_everything_is_frozen_and_thawed_by_command(command: Command) -> None:
     command("init", "demo")
     command("graph", "register", "demo")
@@ -312,3 +324,12 @@ def test_every_command_teaches_and_has_the_common_options(
         f"headgate {path[0]}",
     ):
         assert expected in out
+
+
+def test_a_tenant_without_work_has_an_overview_too(command: Command) -> None:
+    code, out, _ = command("status")
+    assert (code, out.splitlines()[0]) == (0, "tenant default: no lifetime yet")
+    said = json.loads(command("status", "--json", "--tenant", "acme")[1])
+    assert (said["tenant"], said["lifetimes"], said["running"]["gates"]) == ("acme", {}, 0)
+    assert "nothing waits" in command("list", "--waiting")[1]
+    assert json.loads(command("list", "--waiting", "--json")[1]) == []

@@ -184,3 +184,32 @@ def test_what_is_announced_counts_as_one_that_runs(bench: Bench, monkeypatch: py
     with bench.worker(registry(counts), concurrency=2):
         eventually(lambda: len(bench.reports()) == len(ids))
     assert max(most) == 2
+
+
+def test_a_stop_withdraws_what_is_announced_and_not_begun_and_leaves_its_input(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, may_deliver = bench.log.producer, threading.Event()
+
+    def silent() -> LogProducer:
+        """Return a producer that reports no delivery until it is told."""
+        made = make()
+        poll = made.poll
+        made.poll = lambda timeout_s=0.0: poll(timeout_s) if may_deliver.is_set() else 0  # type: ignore[method-assign]
+        return made
+
+    monkeypatch.setattr(bench.log, "producer", silent)
+    with bench.worker(registry(quick)) as stop:
+        given = bench.give_task("quick", leased=True, hold_tokens=10)
+        time.sleep(0.3)  # it waits for a delivery that does not come
+        stop.set()
+        threading.Timer(0.3, may_deliver.set).start()
+    [report] = bench.reports(given)
+    assert report.result.error.code == "WITHDRAWN"
+    assert report.headers.run_id == bench.envelopes()[0].execution_started.run_id
+    assert not report.resource_usage.unpriced
+    assert bench.committed_offset() == 0
+    monkeypatch.undo()
+    with bench.worker(registry(quick)):
+        eventually(lambda: len(bench.reports(given)) == 2)
+    assert bench.reports(given)[1].headers.status == COMPLETED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from headgate_protos.v1 import control_pb2, execution_pb2
 from tests.unit.guardrails.properties.accounts import Hold, LifeAccount, Sums
@@ -12,6 +12,20 @@ from tests.unit.guardrails.properties.lives import Violation
 from tests.unit.guardrails.properties.routes import milliseconds, nano_usd
 
 METRICS = {"tokens_used": "tokens", "cost_nano_usd": "cost", "executions": "executions"}
+
+
+class Window(NamedTuple):
+    """Which window of log time: whose, and how it goes on."""
+
+    policy: str
+    rule: str
+    length_ms: int
+    sliding: bool
+
+    @property
+    def part_ms(self) -> int:
+        """Steps in which it goes on: itself, or a sixtieth of itself."""
+        return max(1, self.length_ms // 60) if self.sliding else self.length_ms
 
 
 @dataclass(slots=True)
@@ -23,7 +37,7 @@ class Cap:
     scope: str
     metric: str
     value: int
-    window_ms: int
+    window: Window | None
 
 
 @dataclass(slots=True)
@@ -33,9 +47,10 @@ class Book:
     versions: dict[str, int] = field(default_factory=dict)
     caps: dict[str, list[Cap]] = field(default_factory=dict)
     """By policy; shadow policies and warnings have none."""
-    windowed: dict[str, list[tuple[str, str, int]]] = field(default_factory=dict)
-    """Windows of each policy, shadow or not: (policy, rule, length)."""
-    windows: dict[tuple[str, str, int], tuple[int, Sums]] = field(default_factory=dict)
+    windowed: dict[str, list[Window]] = field(default_factory=dict)
+    """Windows of each policy, shadow or not."""
+    windows: dict[Window, dict[int, Sums]] = field(default_factory=dict)
+    """What was spent in each part of a window."""
     budgets: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
     """By (lifetime or empty, policy, rule, metric)."""
     highest: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
@@ -72,9 +87,7 @@ class Ruler:
         enforced = document.get("mode", "enforce") == "enforce"
         obeyed = [rule for rule in rules if enforced and rule["action"] != "warn"]
         book.caps[name] = [cap for rule in obeyed for cap in _caps(name, rule)]
-        book.windowed[name] = [
-            (name, rule["name"], milliseconds(rule["window"])) for rule in rules if "window" in rule
-        ]
+        book.windowed[name] = [_window(name, rule) for rule in rules if "window" in rule]
 
     def set_budget(self, tenant: str, lifetime: str, order: control_pb2.RaiseBudget) -> None:
         metric = "cost_nano_usd" if order.metric == "cost_usd" else order.metric
@@ -91,19 +104,29 @@ class Ruler:
         for policies in (self.platform.windowed, book.windowed):
             for windows in policies.values():
                 for window in windows:
-                    self._window(book, window).charge(tokens, cost, latency, extra=extra)
+                    parts = book.windows.setdefault(window, {})
+                    part = parts.setdefault(self.clock // window.part_ms, Sums())
+                    part.charge(tokens, cost, latency, extra=extra)
         if self.is_settling:
             self.slack = {"tokens": tokens, "cost": cost, "executions": 1}
         if self.capped:
             for owner in account.owners():
                 self._never_passed(book, owner)
 
-    def _window(self, book: Book, window: tuple[str, str, int]) -> Sums:
-        index = self.clock // window[2]
-        known = book.windows.get(window)
-        if known is None or known[0] != index:
-            known = book.windows[window] = (index, Sums())
-        return known[1]
+    def _spent(self, book: Book, window: Window) -> Sums:
+        """Add up what still counts in a window, and forget what does not."""
+        parts = book.windows.get(window, {})
+        oldest = self.clock // window.part_ms - (60 if window.sliding else 1)
+        for index in [index for index in parts if index <= oldest]:
+            del parts[index]
+        spent = Sums()
+        for part in parts.values():
+            for name in METRICS.values():
+                setattr(spent, name, getattr(spent, name) + getattr(part, name))
+                setattr(
+                    spent, f"extra_{name}", getattr(spent, f"extra_{name}") + getattr(part, f"extra_{name}")
+                )
+        return spent
 
     def _never_passed(self, book: Book, account: LifeAccount) -> None:
         for cap, sums in self._scopes(book, account):
@@ -121,8 +144,8 @@ class Ruler:
             if cap.metric not in METRICS or cap.scope == "execution":
                 continue
             sums = account.sums if cap.scope == "lifetime" else account.tenant
-            if cap.window_ms:
-                sums = self._window(book, (cap.policy, cap.rule, cap.window_ms))
+            if cap.window is not None:
+                sums = self._spent(book, cap.window)
             found.append((cap, sums))
         return found
 
@@ -158,10 +181,14 @@ class Ruler:
                 raise Violation(f"I4: {where} was dispatched at {measured} {name} of {most} ({cap})")
 
 
+def _window(policy: str, rule: dict[str, Any]) -> Window:
+    return Window(policy, rule["name"], milliseconds(rule["window"]), rule.get("sliding", False))
+
+
 def _caps(policy: str, rule: dict[str, Any]) -> list[Cap]:
+    window = _window(policy, rule) if "window" in rule else None
     caps = []
     for metric, value in rule["limit"].items():
         name, most = ("cost_nano_usd", nano_usd(value)) if metric == "cost_usd" else (metric, value)
-        window = milliseconds(rule["window"]) if "window" in rule else 0
         caps.append(Cap(policy, rule["name"], rule["scope"], name, most, window))
     return caps

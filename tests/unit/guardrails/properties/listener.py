@@ -66,6 +66,7 @@ class Listener:
         first = int(definition.entry not in definition.plans)
         life.visits[definition.entry] = first
         life.pending[definition.entry] = [(first, ())]
+        life.due = self.clock + definition.deadline_ms
         self.lives[key] = self.awake[key] = life
         return life
 
@@ -116,7 +117,10 @@ class Listener:
             return
         self.need("I4", life.end is None, f"{life.where}: an event after the end: {event.reason}")
         if event.type in (control_pb2.CONTROL_TYPE_PAUSE_LIFETIME, control_pb2.CONTROL_TYPE_RESUME_LIFETIME):
-            return  # a sub-graph is told of its parent's as well: its own status is in its views
+            # A sub-graph is told of its parent's as well: its own status is in its views.
+            expires = event.pause_expires_at
+            life.pause_due = expires.seconds * 1000 + expires.nanos // 1_000_000
+            return
         if event.type == control_pb2.CONTROL_TYPE_ABORT_LIFETIME:
             self.need("I4", not life.aborted, "aborted twice")
             life.aborted = True
@@ -168,6 +172,7 @@ class Listener:
         else:
             self.need("I1", view.status in (RUNNING, PAUSED), f"{key} is over under the key of a live one")
             life.paused = view.status == PAUSED
+            life.pause_due = life.pause_due if life.paused else 0
             self._show(life, view)
         life.view = view
 
@@ -314,6 +319,8 @@ class Listener:
         self.need("I7", before.execution_id == parent, f"{where}: its parent is {parent}")
         self.need("I7", before.upstream == seen.upstream, f"{where}: its upstream changed")
         self.need("I2", before.execution_id not in life.account.open, f"{where}: the last try is still open")
+        failures, most = life.failures[seen.node, seen.iteration], life.definition.max_retries[seen.node]
+        self.need("I5", failures <= most, f"{where}: {failures} failures, {most} retries allowed")
         self.need("I5", seen.attempt <= MOST_ATTEMPTS, f"{where}: more than {MOST_ATTEMPTS} attempts")
         may = before.failed and not before.delivered
         if not before.failed and seen.node in life.definition.plans:

@@ -65,11 +65,17 @@ class Life:
     """Latest attempt by (node, iteration)."""
     pending: dict[str, list[tuple[int, tuple[str, ...]]]] = field(default_factory=dict)
     """By node: (iteration, upstream) of what must be done there and is not yet; for plans iteration 0."""
+    failures: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Tries of each visit that were reported as failures."""
     visits: Counter[str] = field(default_factory=Counter)
     """Visits to each task that decisions have asked for."""
     arrivals: dict[Visit, dict[str, str]] = field(default_factory=dict)
     """What was delivered to a join first: execution by branch."""
     fired: set[Visit] = field(default_factory=set)
+    due: int = 0
+    """Log time at which it must have ended for its age."""
+    pause_due: int = 0
+    """Log time at which a pause must have ended it, 0 for never."""
     paused: bool = False
     aborted: bool = False
     loose: bool = False

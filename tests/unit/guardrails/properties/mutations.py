@@ -178,6 +178,29 @@ def waits_are_let_go(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(place, "serve_waiting", lambda turn, tenant: None)
 
 
+def one_retry_too_many(patch: pytest.MonkeyPatch) -> None:
+    """A failed try is not counted as one."""
+    before = settlement._retry
+
+    def retry(flow: Flow, work: Any, failed_id: str, error: Any) -> bool:
+        return before(flow, work._replace(lost=work.lost + (work.attempt > 1 + work.lost)), failed_id, error)
+
+    patch.setattr(settlement, "_retry", retry)
+
+
+def deadlines_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A lifetime lives as long as it likes."""
+    before = timers._ring
+
+    def ring(flow: Flow, kind: int, timer_id: str) -> None:
+        if kind == timers.DEADLINE:
+            flow.lifetime.deadline += 10**9
+        else:
+            before(flow, kind, timer_id)
+
+    patch.setattr(timers, "_ring", ring)
+
+
 def checkpoint_forgets_the_delayed(patch: pytest.MonkeyPatch) -> None:
     """A retry that waits is not in the checkpoint."""
     from headgate_guardrails.fold import snapshot
@@ -207,6 +230,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     lost_run_is_free,
     heartbeats_are_ignored,
     waits_are_let_go,
+    one_retry_too_many,
+    deadlines_are_forgotten,
     order_depends_on_the_process,
     checkpoint_forgets_the_delayed,
 )

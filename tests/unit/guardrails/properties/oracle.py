@@ -144,11 +144,14 @@ class Oracle(Listener):
 
     def _accepted(self, life: Life, seen: Seen, execution: Any) -> None:
         seen.result = execution.result
+        life.failures[seen.node, seen.iteration] += not execution.result.success
         if not execution.result.success:
             if not execution.result.error.retryable:
                 life.deliver_failure(seen)
         elif isinstance(execution, plan_pb2.PlanExecution):
-            life.follow(seen, life.definition.after_plan(seen.node, list(execution.result.next_task_ids)))
+            after = life.definition.after_plan(seen.node, list(execution.result.next_task_ids))
+            life.failures[seen.node, seen.iteration] += after.fault
+            life.follow(seen, after)
             self._conclude(life)
         else:
             self._follow_task(life, seen)
@@ -189,6 +192,10 @@ class Oracle(Listener):
         remembered = {(t.tenant_id, one.lifetime_id) for t in kept.tenants for one in t.lifetimes}
         due = {key for key, life in self.awake.items() if not life.account.is_buried(self.clock)}
         self.need("I1", remembered == due, f"remembered or forgotten by mistake: {remembered ^ due}")
+        for life in self.awake.values():
+            if life.end is None:
+                late = self.clock >= life.due or 0 < life.pause_due <= self.clock
+                self.need("I1", not late, f"{life.where} lives although its time is over")
         for tenant in kept.tenants:
             for one in tenant.lifetimes:
                 life = self.lives[tenant.tenant_id, one.lifetime_id]

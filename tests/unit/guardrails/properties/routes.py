@@ -79,10 +79,12 @@ class Definition:
         self.max_iterations: int = limits.get("max_iterations", 100)
         self.max_fan_out: int = limits.get("max_fan_out", 64)
         self.has_room_caps = "max_in_flight" in limits or "max_in_flight_by_type" in limits
+        self.deadline_ms = milliseconds(limits.get("deadline", "1d"))
         self.plans = {node["id"] for node in document.get("plans", ())}
         nodes: list[dict[str, Any]] = [*document.get("tasks", ()), *document.get("plans", ())]
         self.subgraphs = {n["id"]: n["config"]["params"]["graph"] for n in nodes if n["type"] == "graph"}
         self.join_terms = {node["id"]: JoinTerms(node) for node in document.get("plans", ())}
+        self.max_retries = {node["id"]: node.get("config", {}).get("max_retries", 2) for node in nodes}
         self.holds = {node["id"]: _hold(node) for node in nodes}
         self.out: dict[str, list[Way]] = {node["id"]: [] for node in nodes}
         for edge in document["edges"]:

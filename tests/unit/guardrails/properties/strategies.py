@@ -261,6 +261,12 @@ _CONDITIONS = (
     ("execution", "node.type == 'shell' && !('trusted' in graph.tags)"),
     ("tenant", "sum(cost_usd) > 3.0"),
 )
+_OTHER_RULES: tuple[dict[str, Any], ...] = (
+    {"scope": "lifetime", "no_progress": {"repeats": 2, "of": ["node", "output"], "failures": 3}},
+    {"scope": "execution", "deny": {"task_types": ["shell"]}},
+    {"scope": "execution", "allow": {"queues": [""]}},
+    {"scope": "execution", "deny": {"models": ["m1"]}},
+)
 
 
 def random_policy(rng: random.Random, name: str, version: int, *, capped: bool) -> Policy:
@@ -281,14 +287,20 @@ def _rule(rng: random.Random, name: str, *, capped: bool) -> dict[str, Any]:
     actions = ["reject_execution", "pause_lifetime", "abort_lifetime", "throttle", "warn"]
     action = rng.choice(actions[:3] if capped else actions)
     rule: dict[str, Any] = {"name": name, "action": action}
-    if not capped and rng.random() < 0.35:
+    roll = 1.0 if capped else rng.random()
+    if roll < 0.3:
         rule["scope"], rule["when"] = rng.choice(_CONDITIONS)
+    elif roll < 0.45:
+        rule |= rng.choice(_OTHER_RULES)
+        if "no_progress" in rule and action == "throttle":
+            rule["action"] = "warn"
     else:
         scope = rng.choice(["lifetime", "tenant"] if capped else ["execution", "lifetime", "tenant"])
         rule["scope"] = scope
         rule["limit"] = _limit(rng, scope, capped=capped)
         if scope == "tenant" and rng.random() < 0.5:
             rule["window"] = rng.choice(["10s", "1m", "1h"])
+            rule["sliding"] = rng.random() < 0.4
     if action == "pause_lifetime" and rng.random() < 0.4:
         rule["pause"] = {"ttl": rng.choice(["1s", "1m"])}
     return rule
@@ -296,7 +308,15 @@ def _rule(rng: random.Random, name: str, *, capped: bool) -> dict[str, Any]:
 
 def _limit(rng: random.Random, scope: str, *, capped: bool) -> dict[str, Any]:
     if scope == "execution":
-        return rng.choice([{"tokens_used": 60}, {"latency_ms": 9_000}, {"cost_usd": "0.04"}])
+        return rng.choice(
+            [
+                {"tokens_used": 60},
+                {"latency_ms": 4_000},
+                {"cost_usd": "0.04"},
+                {"fan_out": 2},
+                {"payload_bytes": 30},
+            ]
+        )
     wide = 8 if scope == "tenant" else 1
     limits: list[dict[str, Any]] = [
         {"tokens_used": rng.choice([150, 400, 900]) * wide},
@@ -304,8 +324,8 @@ def _limit(rng: random.Random, scope: str, *, capped: bool) -> dict[str, Any]:
         {"executions": rng.choice([12, 40]) * wide},
     ]
     if not capped:
-        limits.append({"latency_ms": 100_000 * wide})
+        limits += [{"latency_ms": 100_000 * wide}, {"payload_bytes": 900 * wide}]
         if scope == "lifetime":
-            limits.append({"iterations": rng.choice([2, 4])})
+            limits += [{"iterations": rng.choice([2, 4])}, {"wall_time": "40s"}, {"depth": 0}]
     chosen = rng.sample(limits, rng.randint(1, 2))
     return {metric: cap for limit in chosen for metric, cap in limit.items()}

@@ -141,6 +141,7 @@ class Workers(Partition):
             usage.tokens_used = rng.randint(0, 150)
             usage.cost_nano_usd = rng.randint(0, 10**8)
             usage.input_tokens = rng.randint(0, 100)
+            usage.model = rng.choice(["", "m1", "m2"])
             usage.unpriced = rng.random() < 0.1
             if rng.random() < 0.02:
                 usage.cost_nano_usd = rng.choice([-1, 2**60])
