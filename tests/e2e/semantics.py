@@ -244,6 +244,10 @@ class Run:
             found = [one for one in found if _lifetime_of(one.message) == lifetime]
         return sorted(found, key=lambda one: one.order)
 
+    def said_at_ms(self) -> int:
+        """Return the log time of the newest view of anything of this tenant."""
+        return max(one.message.updated_at.ToMilliseconds() for one in self.said(LifetimeView))
+
     def view(self, lifetime: str = "run") -> LifetimeView | None:
         """Return the newest view; a terminal one is not hidden by others."""
         views = [one.message for one in self.said(LifetimeView, lifetime)]
