@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from headgate_guardrails.fold.definitions import orchestrate
 from tests.unit.guardrails.properties.lives import Violation
 from tests.unit.guardrails.properties.mutations import MUTATIONS, Mutation
-from tests.unit.guardrails.properties.traffic import Temper, Traffic, run_world
+from tests.unit.guardrails.properties.traffic import Traffic, run_world
+from tests.unit.guardrails.properties.workers import Temper
 
 TEMPERS = (
     Temper(),

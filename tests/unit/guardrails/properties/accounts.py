@@ -173,28 +173,26 @@ class LifeAccount:
         value: bytes,
         clock: int,
         *,
-        unbegun: bool = False,
+        unbegun: str = "",
     ) -> str:
         """Settle one result; say whether it is `accepted`, `late`, a `repeat` or a `conflict`.
 
-        An `unbegun` run was never one: it costs nothing, and another run of the execution may go on.
+        An `unbegun` run (the code says why) was never one: it costs nothing, and another run of the
+        execution may go on. One that is withdrawn leaves its hold to the next.
         """
         if run_id in self.charged:
             return "repeat" if self.charged[run_id] == value else "conflict"
         work = self.works[execution_id]
         is_open = execution_id in self.open
         extra = run_id in self.extra or work.first_run not in ("", run_id)
-        work.first_run = work.first_run or run_id
         work.runs.pop(run_id, None)
         key = run_id if run_id in self.holds else execution_id
         tokens, cost = self._give(key) if key in self.holds else work.hold
         self.orphans.pop(key, None)
         self.charged[run_id] = value
         if unbegun:
-            if not is_open or work.runs:
-                return "late"
-            self.close(work, clock)
-            return "accepted"
+            return self._unbegun(work, run_id, (tokens, cost), unbegun, clock)
+        work.first_run = work.first_run or run_id
         if usage is None or not is_believable(usage):
             self._charge(tokens, cost, 0, extra=extra)
         else:
@@ -203,6 +201,16 @@ class LifeAccount:
             self._charge(tokens if said_nothing else usage.tokens_used, cost, usage.latency_ms, extra=extra)
         if not is_open:
             return "late"
+        self.close(work, clock)
+        return "accepted"
+
+    def _unbegun(self, work: Work, run_id: str, hold: Hold, code: str, clock: int) -> str:
+        work.first_run = "" if work.first_run == run_id else work.first_run
+        if not work.open or work.runs:
+            return "late"
+        if code == "WITHDRAWN":
+            self._take(work.execution_id, hold)
+            return "withdrawn"
         self.close(work, clock)
         return "accepted"
 

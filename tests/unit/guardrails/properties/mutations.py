@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 
 from headgate_graphs.progress import GraphOrchestrator
-from headgate_guardrails.fold import admission, definitions, ending, engine, routing, settlement, timers
+from headgate_guardrails.fold import (
+    admission,
+    definitions,
+    ending,
+    engine,
+    holds,
+    routing,
+    settlement,
+    timers,
+)
 from headgate_guardrails.fold.evaluator import PolicyEvaluator
-from headgate_guardrails.fold.flow import Flow
+from headgate_guardrails.fold.flow import Flow, hold_of
 from headgate_guardrails.fold.ledger import Spend
 from headgate_guardrails.fold.state import Lifetime
 
@@ -59,14 +68,14 @@ def dispatch_after_abort(patch: pytest.MonkeyPatch) -> None:
         before(flow, status, reason, **event)
         for work in parked:
             node = flow.lifetime.graphs.nodes[work.node_id]
-            admission._dispatch(flow, work, flow.id_of(work), node, admission.hold_of(node))
+            admission._dispatch(flow, work, flow.id_of(work), node, hold_of(node))
 
     patch.setattr(ending, "end", end)
 
 
 def hold_not_released(patch: pytest.MonkeyPatch) -> None:
     """A hold stays open although its run has reported."""
-    before = settlement.release
+    before = holds.release
 
     def release(tenant: Any, lifetime: Lifetime, hold: Any) -> None:
         if hold.is_zero:
@@ -104,7 +113,7 @@ def pause_is_not_kept(patch: pytest.MonkeyPatch) -> None:
 
 def second_result_is_accepted(patch: pytest.MonkeyPatch) -> None:
     """An execution is still waited for after its result."""
-    before = settlement.close
+    before = holds.close
 
     def close(tenant: Any, lifetime: Lifetime, done_id: str, clock: int) -> Any:
         flight = before(tenant, lifetime, done_id, clock)
@@ -147,7 +156,7 @@ def one_iteration_too_many(patch: pytest.MonkeyPatch) -> None:
 
 def lost_run_is_free(patch: pytest.MonkeyPatch) -> None:
     """A run that was never heard of again is not charged its hold."""
-    before = timers.close_orphan
+    before = settlement.close_orphan
 
     def close_orphan(turn: Any, tenant: Any, lifetime: Lifetime, key: str) -> None:
         lifetime.orphans[key] = lifetime.orphans[key]._replace(began=False)

@@ -19,7 +19,7 @@ from tests.unit.guardrails.properties.lives import Life, Seen
 from tests.unit.guardrails.properties.routes import Definition
 
 HORIZON_MS = 86_400_000
-UNBEGUN = ("PAUSED", "NOT_BEGUN")
+UNBEGUN = ("PAUSED", "NOT_BEGUN", "WITHDRAWN")
 """Codes of a run that a worker did not begin."""
 
 
@@ -34,8 +34,8 @@ class Oracle(Listener):
         self.caps.begin(max(self.clock, record.timestamp_ms))
         if record.timestamp_ms > self.clock:
             self.clock = record.timestamp_ms
-            for life in self.awake.values():
-                life.account.advance(self.clock)
+            for known in self.awake.values():
+                known.account.advance(self.clock)
         letters = [o.message.reason for o in outputs if o.topic == "dead-letters"]
         if bad:
             told = len(letters) == 1 or (not letters and self._is_forgotten(record))
@@ -128,7 +128,8 @@ class Oracle(Listener):
             return 0
         usage = execution.resource_usage if execution.HasField("resource_usage") else None
         self.caps.is_settling = True
-        unbegun = headers.status == pb.EXECUTION_STATUS_ABORTED and execution.result.error.code in UNBEGUN
+        code = execution.result.error.code
+        unbegun = code if headers.status == pb.EXECUTION_STATUS_ABORTED and code in UNBEGUN else ""
         verdict = life.account.result(
             headers.execution_id, headers.run_id, usage, value, self.clock, unbegun=unbegun
         )

@@ -162,7 +162,9 @@ class Workers(Partition):
             execution.headers.status = pb.EXECUTION_STATUS_ABORTED
         elif roll < 0.03:
             execution.headers.status = pb.EXECUTION_STATUS_ABORTED
-            execution.result.error.code = rng.choice(["PAUSED", "NOT_BEGUN"])
+            execution.result.error.code = rng.choice(["PAUSED", "NOT_BEGUN", "WITHDRAWN"])
+            if execution.result.error.code == "WITHDRAWN":
+                self.jobs.append(job)
             execution.resource_usage.CopyFrom(pb.ResourceUsage())
         elif roll < 0.09:
             execution.headers.status = pb.EXECUTION_STATUS_FAILED
