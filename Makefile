@@ -37,8 +37,8 @@ test: setup ## Run every test, with real Kafka (Java, Maven) and MinIO (Go); say
 	@$(SERVERS) prepare
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
-test-unit: setup ## Run the tests that need no server (seconds)
-	@$(BIN)/pytest tests/unit tests/house $(PYTEST_ARGS)
+test-unit: setup ## Run the unit tests, without the long property tests (seconds)
+	@$(BIN)/pytest tests/unit -n 2 -m "not property" $(PYTEST_ARGS)
 
 check: setup proto-lint ## Lint, format, types, import floors, protos
 	$(BIN)/ruff check .

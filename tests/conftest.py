@@ -36,8 +36,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the servers that its fixtures need, so that `-m "not kafka"` leaves it out."""
+    """Mark each test with the servers that its fixtures need, so that `-m "not kafka"` leaves it out.
+
+    Tests that draw many examples are marked `property`: `make test-unit` leaves them to `make test`.
+    """
     for item in items:
+        drawn = hasattr(getattr(item, "obj", None), "hypothesis")
+        if drawn or "properties" in item.path.name:
+            item.add_marker("property")
         names = getattr(item, "fixturenames", ())
         for fixture, mark in (("kafka_bootstrap", "kafka"), ("minio", "minio")):
             if fixture in names:
