@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports 
 
 from headgate_graphs.errors import HeadgateError, LogUnavailable, UserError
 from headgate_streams.kafka.clients import ANSWER_S, SHARED, Troubles, kafka_error, meaning, open_client
-from headgate_streams.kafka.consumer import KafkaConsumer, KafkaReader
+from headgate_streams.kafka.consumer import AGAIN, AGAIN_S, KafkaConsumer, KafkaReader
 from headgate_streams.kafka.producer import KafkaProducer
 from headgate_streams.port import TopicDescription, TopicPartition
 from headgate_streams.topics import check_partitions
@@ -199,13 +199,18 @@ class KafkaLog:
 
     def members(self, group: str) -> int | None:
         """Ask the group's coordinator; None when it does not say, as to who may not describe the group."""
-        futures = self._admin().describe_consumer_groups([group], request_timeout=ANSWER_S)
-        try:
-            return len(self._answer(futures[group], f"cannot describe group {group}").members)
-        except KafkaException as exception:
-            if kafka_error(exception).code() == KafkaError.GROUP_ID_NOT_FOUND:
+        deadline = time.monotonic() + ANSWER_S
+        while True:
+            futures = self._admin().describe_consumer_groups([group], request_timeout=ANSWER_S)
+            try:
+                return len(self._answer(futures[group], f"cannot describe group {group}").members)
+            except KafkaException as exception:
+                code = kafka_error(exception).code()
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
                 return 0
-            return None
+            if code not in AGAIN or time.monotonic() > deadline:
+                return None
+            time.sleep(AGAIN_S)
 
     def close(self) -> None:
         """Let the admin client go."""

@@ -142,7 +142,7 @@ def test_what_a_gate_refuses_is_told(
     for name, value in place.items():
         monkeypatch.setenv(name, value)
     with running("gate", cwd=tmp_path, **place), Client.open(open_settings({})) as client:
-        assert client.running()["gates"] == 1
+        eventually(lambda: client.running()["gates"] == 1, 30)
         order = orders.pause("odd")
         delivery = client.order("default", "nobody", order)
         with pytest.raises(UserError, match="the gate refused pause of nobody: UNKNOWN_LIFETIME"):

@@ -34,9 +34,9 @@ _logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_AGAIN_S: Final = 0.02
+AGAIN_S: Final = 0.02
 """Pause before asking again: a stale epoch is cured by the next heartbeat, a moved coordinator by a query."""
-_AGAIN: Final = frozenset(
+AGAIN: Final = frozenset(
     {
         KafkaError.STALE_MEMBER_EPOCH,
         KafkaError.NOT_COORDINATOR,
@@ -138,9 +138,9 @@ class KafkaConsumer:
                 raise self._troubles.unavailable(doing) from None
             except KafkaException as exception:
                 error = kafka_error(exception)
-            if error.code() not in _AGAIN or time.monotonic() + _AGAIN_S > deadline:
+            if error.code() not in AGAIN or time.monotonic() + AGAIN_S > deadline:
                 raise meaning(error, f"group {self._group}")
-            time.sleep(_AGAIN_S)
+            time.sleep(AGAIN_S)
 
     def _call(self, question: Callable[[], _T], timeout_s: float) -> _T:
         # Inside a callback the client answers no other thread; the broker has just spoken there, so a call
