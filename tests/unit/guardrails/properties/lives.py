@@ -227,6 +227,8 @@ class Life:
         branches, expected = [branch for _, branch in traced], self.branches(*visit)
         if branches != [branch for branch in expected if branch in branches]:
             return f"inputs of {branches}, sent out {expected}"
+        # What has lost is cancelled, and what of it was never dispatched without a word.
+        self.loose = self.loose or (self.definition.join_terms[plan].cancels and branches != expected)
         arrived = self.arrivals.get(visit, {})
         for one, branch in zip(seen.upstream, branches, strict=True):
             if arrived.get(branch) != one:

@@ -53,6 +53,7 @@ class JoinTerms:
         self.strategy: str = terms.get("strategy", "all")
         self.least: int = terms.get("min_inputs", 1)
         self.most: int = terms.get("max_inputs", self.least)
+        self.cancels: bool = terms.get("cancel_losers", False)
         self.proceeds = terms.get("on_timeout") == "proceed"
 
     def at_once(self, branches: int) -> int:
