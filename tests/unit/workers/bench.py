@@ -73,6 +73,7 @@ class Bench:
             ),
             self.streams,
         )
+        self.running = made
         stop = threading.Event()
         failures: list[BaseException] = []
 
@@ -154,6 +155,10 @@ class Bench:
         value, headers = encode(event, TENANT)
         partition = partition_for(TENANT, PARTITIONS)
         self.give_raw(self.topics.control_events, partition, TENANT.encode(), value, headers)
+
+    def knows_halt(self, given: TaskInput | PlanInput) -> bool:
+        """Whether the running worker has read a control event that concerns this input."""
+        return self.running._control.brakes.on(given) is not None
 
     def abort(self, lifetime_id: str = "lifetime-1", **more: Any) -> None:
         self.control(ControlType.CONTROL_TYPE_ABORT_LIFETIME, lifetime_id=lifetime_id, **more)

@@ -73,9 +73,11 @@ def test_what_runs_goes_on_in_a_pause_and_what_waits_behind_it_is_given_back(ben
     with bench.worker(registry(waits, quick), concurrency=1):
         running = bench.give_task("waits")
         assert begun.wait(10)
-        waiting = bench.give_task("quick")
+        behind = bench.task_input("quick")
+        waiting = bench.give(behind)
         bench.pause("lifetime-1")
         other = bench.give_task("quick", lifetime_id="lifetime-2")
+        eventually(lambda: bench.knows_halt(behind))
         release.set()
         assert bench.value(running) == "done"
         assert is_given_back(bench.report(waiting))

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+# Loaded before a test's clock runs: the handler loads both when it is first called.
+import genai_prices  # noqa: F401
+import openai  # noqa: F401
 import pytest
 
 from tests.support import eventually
