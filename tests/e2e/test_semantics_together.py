@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.e2e.semantics import BILL, LIMITS, Case, Run, each, graph, loop, needs, policy, rule, visits
 
 ASK = {"type": "human"}
@@ -23,7 +21,6 @@ LOSING_PERSON = graph(
 )
 
 
-@pytest.mark.xfail(reason="the view is published only when something else changes it")
 @needs(LOSING_PERSON)
 def test_a_person_whose_branch_has_lost_is_not_asked_any_more(run: Run) -> None:
     run.start()

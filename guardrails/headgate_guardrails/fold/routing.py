@@ -9,8 +9,8 @@ from typing import Any
 from headgate_graphs.model import Plan, Task
 from headgate_graphs.progress import JoinArrival, Lineage
 from headgate_guardrails.fold import ending
-from headgate_guardrails.fold.flow import Flow, payload_of
-from headgate_guardrails.fold.holds import abandon, close
+from headgate_guardrails.fold.flow import HUMAN, Flow, payload_of
+from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close
 from headgate_guardrails.fold.state import Join, Work
 from headgate_guardrails.fold.states import move
 from headgate_protos.v1 import common_pb2 as pb
@@ -202,10 +202,13 @@ def _cancel(flow: Flow, visit: str, losers: Sequence[str]) -> None:
     def lost(lineage: Lineage) -> bool:
         return any(f.execution_id == visit and f.branch in losers for f in lineage)
 
+    people = False
     for flight_id in [k for k, flight in lifetime.inflight.items() if lost(flight.work.lineage)]:
         child = flow.tenant.lifetimes.get(f"sub-{flight_id}")
         node_id = lifetime.inflight[flight_id].work.node_id
+        people |= lifetime.graphs.nodes[node_id].type == HUMAN
         abandon(flow.tenant, lifetime, flight_id, flow.turn.clock)
+        flow.arm(flow.turn.clock + ORPHAN_GRACE_MS)
         if child is not None and child.is_live:
             ending.end(flow.of(child), pb.LIFETIME_STATUS_ABORTED, "its branch lost")
         flow.control.event(
@@ -222,6 +225,8 @@ def _cancel(flow: Flow, visit: str, losers: Sequence[str]) -> None:
         flow.tenant.waiting.leave(lifetime.lifetime_id, lifetime.priority)
     lifetime.delayed = {k: v for k, v in lifetime.delayed.items() if not lost(v[1].lineage)}
     lifetime.joins = {k: join for k, join in lifetime.joins.items() if not lost(join.lineage)}
+    if people:
+        flow.control.view(lifetime)  # nobody is asked any more
 
 
 def _alive(flow: Flow) -> set[str]:

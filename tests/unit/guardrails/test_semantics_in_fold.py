@@ -128,6 +128,24 @@ def test_losers_are_cancelled_and_their_holds_close_when_they_report() -> None:
     assert world.waiting() == ["p2"]
 
 
+def test_a_person_whose_branch_lost_is_not_asked_any_more_and_a_lost_run_is_charged_in_time() -> None:
+    race = graph(
+        [("p1", "ta", "parallel"), ("p1", "tb", "parallel"), ("p1", "tc", "parallel"), ("ta", "p2", "join"),
+         ("tb", "p2", "join"), ("tc", "p2", "join"), ("p2", "tz"), ("tz", "end", "final")],
+        entry="p1", p2={"join": {"strategy": "any", "cancel_losers": True}}, tb={"type": "human"},
+        tc={"limits": {"tokens_used": 100}},
+    )  # fmt: skip
+    world = World(race, restoring=True)
+    world.start("g")
+    world.answer("p1", next=["ta", "tb", "tc"])
+    assert [waiting.node_id for waiting in world.view().waiting] == ["tb"]
+    world.begin(world.take("tc"))
+    world.answer("ta")
+    assert not world.view().waiting
+    world.tick(300_000)
+    assert (world.lifetime().spend.held_tokens, world.lifetime().spend.tokens) == (0, 100)
+
+
 def test_a_join_that_nothing_feeds_any_more_is_decided_at_once() -> None:
     elsewhere = graph(
         [("p1", "ta", "parallel"), ("p1", "tb", "parallel"), ("ta", "p2", "join"),
