@@ -248,6 +248,25 @@ def test_cases_beside_a_policy_are_judged_a_line_each(command: Command, expected
     assert (done, json.loads(out)["passed"]) == (code, code == 0)
 
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.mark.parametrize(
+    "cases", sorted(EXAMPLES.rglob("*cases.yaml")), ids=lambda path: path.parent.parent.name
+)
+def test_the_cases_of_the_examples_are_as_expected(command: Command, cases: Path) -> None:
+    code, out, _ = command("policy", "test", str(cases))
+    assert (code, "FAIL" in out) == (0, False)
+
+
+def test_the_cases_of_a_new_project_name_each_of_its_rules(command: Command) -> None:
+    command("init", "demo")
+    said = json.loads(command("policy", "test", "demo/policy_cases.yaml", "--json")[1])
+    assert said["passed"]
+    broken = {one["said"].partition(" by ")[2] for one in said["cases"]} - {""}
+    assert broken == {"run-tokens", "run-dollars", "day-dollars", "loop"}
+
+
 def test_versions_are_listed_and_an_old_one_is_put_in_force_again(command: Command) -> None:
     command("init", "demo")
     assert "no policy was ever set" in command("policy", "list")[1]
