@@ -205,10 +205,11 @@ class LifeAccount:
         return "accepted"
 
     def _unbegun(self, work: Work, run_id: str, hold: Hold, code: str, clock: int) -> str:
-        work.first_run = "" if work.first_run == run_id else work.first_run
+        first, work.first_run = work.first_run, work.first_run or run_id
         if not work.open or work.runs:
             return "late"
         if code == "WITHDRAWN":
+            work.first_run = "" if first == run_id else first
             self._take(work.execution_id, hold)
             return "withdrawn"
         self.close(work, clock)
