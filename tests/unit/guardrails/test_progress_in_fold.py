@@ -235,6 +235,19 @@ def test_a_decision_the_graph_does_not_allow_is_retried_and_then_fails(
     assert code in world.view().reason
 
 
+def test_a_plan_that_names_a_flood_of_tasks_is_a_fault_and_makes_nothing() -> None:
+    world = World(FORK)
+    world.start("g")
+    before = len(world.outputs)
+    world.answer("p1", next=["ta"] * 100_000)
+    assert len(world.outputs) == before
+    assert not world.inputs
+    for _ in range(2):
+        world.tick(120_000)
+        world.answer("p1", next=["ta"] * 100_000)
+    assert "FANOUT: plan p1 named 100000 tasks" in world.view().reason
+
+
 def test_the_graphs_iteration_cap_ends_a_loop() -> None:
     world = World(LOOP)
     world.start("g")
