@@ -40,7 +40,8 @@ def say_ending(ending: Ending) -> None:
     say_table(SPEND_COLUMNS, spend_rows(state), right=SPEND_NUMBERS)
     for line in outcome_lines(ending.value):
         say(line)
-    say(f"{ending.run.lifetime_id}: {state.status.upper()}")
+    is_below = ending.code is ExitCode.PAUSED and state.status == "running"
+    say(f"{ending.run.lifetime_id}: {'PAUSED in its sub-graphs' if is_below else state.status.upper()}")
     for line in (*ending_lines(state), *held_lines(state), *_what_next(ending)):
         say(line)
 
