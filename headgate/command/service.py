@@ -113,19 +113,20 @@ def _say_ready(place: Place, service: Service, line: str) -> None:
 @contextmanager
 def _signals(stop: threading.Event, deadline_s: float) -> Iterator[None]:
     """Turn SIGTERM and SIGINT into `stop`; put back what was there before."""
+    deadline = threading.Timer(deadline_s, _give_up, (deadline_s,))
+    deadline.daemon = True
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(128 + number)
         stop.set()
-        timer = threading.Timer(deadline_s, _give_up, (deadline_s,))
-        timer.daemon = True
-        timer.start()
+        deadline.start()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
+        deadline.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
