@@ -90,7 +90,8 @@ def start(
     running = Running(process.pid, address, str(home))
     (home / "server.json").write_text(json.dumps(asdict(running)))
     deadline = time.monotonic() + timeout_s
-    while not ready():
+    # For a moment after it was made a process has no command line to be known by.
+    while not (running.alive() and ready()):
         if process.poll() is not None:
             raise ServerUnavailable(f"{argv[0]} ended with exit code {process.returncode}: {tail(log)}")
         if time.monotonic() >= deadline:
