@@ -38,7 +38,7 @@ test: setup ## Run every test, with real Kafka (Java, Maven) and MinIO (Go); say
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 test-unit: setup ## Run the unit tests, without the long property tests (seconds)
-	@$(BIN)/pytest tests/unit -n 2 -m "not property" $(PYTEST_ARGS)
+	@$(BIN)/pytest tests/unit -n 3 --dist worksteal -m "not property" $(PYTEST_ARGS)
 
 check: setup proto-lint ## Lint, format, types, import floors, protos
 	$(BIN)/ruff check .

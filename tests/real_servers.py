@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 from deploy.servers import kafka, minio
 from deploy.servers.cache import ServerUnavailable, cache_dir, locked
 from deploy.servers.processes import command_line, free_port, recorded, stop
@@ -40,6 +37,10 @@ class S3Server:
 
     def client(self) -> Any:
         """Return a boto3 client."""
+        # Loaded here: it costs half a second, which the unit tests need not pay.
+        import boto3
+        from botocore.config import Config
+
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint_url,

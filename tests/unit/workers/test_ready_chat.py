@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import socket
 import threading
@@ -7,13 +8,17 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# Loaded before a test's clock runs: the handler loads both when it is first called.
-import genai_prices  # noqa: F401
-import openai  # noqa: F401
 import pytest
 
 from tests.support import eventually
 from tests.unit.workers.bench import ABORTED, FAILED, Bench, registry
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded() -> None:
+    """Load what the handler loads when it is first called, before a test's clock runs."""
+    importlib.import_module("genai_prices")
+    importlib.import_module("openai")
 
 
 class ModelServer:
