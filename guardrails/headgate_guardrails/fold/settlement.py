@@ -74,7 +74,7 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Executi
         _accept(flow, flight, execution, cost, doubtful)
     else:
         matches = _judge(flow, headers, cost, execution, None)
-        _obey(flow, matches, headers.execution_id, headers.node_id)
+        obey_rules(flow, matches, headers.execution_id, headers.node_id)
     ending.settle_down(flow)
 
 
@@ -149,7 +149,7 @@ def _accept(
     verdict = 0
     if flow.tenant.evaluator is not None:
         matches = _judge(flow, headers, cost, execution, _step(flow, work, execution))
-        verdict = _obey(flow, matches, done_id, work.node_id)
+        verdict = obey_rules(flow, matches, done_id, work.node_id)
         if not lifetime.is_live:
             return
         if verdict == REJECT:
@@ -211,7 +211,7 @@ def _judge(
     return evaluator.at_settlement(flow.tenant, flow.lifetime, flow.turn.clock, candidate, step)
 
 
-def _obey(flow: Flow, matches: Sequence[Match], cause_id: str, node_id: str) -> int:
+def obey_rules(flow: Flow, matches: Sequence[Match], cause_id: str, node_id: str) -> int:
     """Pause or abort as the rules ask; return the verdict."""
     if not matches:
         return 0
@@ -360,7 +360,7 @@ def _judge_running(flow: Flow, running_id: str, work: Work) -> None:
     usage = pb.ResourceUsage()
     candidate = Candidate(graphs.graph, node, work.iteration, work.attempt, NOTHING, usage)
     matches = evaluator.at_settlement(flow.tenant, flow.lifetime, flow.turn.clock, candidate, None)
-    _obey(flow, [m for m in matches if m.violation.metric], running_id, work.node_id)
+    obey_rules(flow, [m for m in matches if m.violation.metric], running_id, work.node_id)
 
 
 def close_orphan(turn: Turn, tenant: Tenant, lifetime: Lifetime, orphan_key: str) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 
 from headgate_guardrails.fold import ending, routing
 from headgate_guardrails.fold.admission import serve_waiting
-from headgate_guardrails.fold.evaluator import verdict_of
 from headgate_guardrails.fold.flow import SUBGRAPH, Flow
-from headgate_guardrails.fold.rules import ABORT, PAUSE
-from headgate_guardrails.fold.settlement import close_orphan, expire_run, expire_wait
+from headgate_guardrails.fold.settlement import close_orphan, expire_run, expire_wait, obey_rules
 from headgate_guardrails.fold.state import Lifetime, Tenant
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
@@ -119,13 +117,7 @@ def _ask_age(flow: Flow) -> None:
     lifetime, evaluator = flow.lifetime, flow.tenant.evaluator
     routing.watch_age(flow)
     matches = evaluator.at_age(lifetime, flow.turn.clock) if evaluator is not None else []
-    flow.control.mention(lifetime, matches, "", "")
-    verdict = verdict_of(matches)
-    obeyed = [m for m in matches if not m.rule.shadow]
-    if verdict == ABORT:
-        ending.abort_for(flow, obeyed, "", "")
-    elif verdict == PAUSE:
-        ending.pause_for(flow, obeyed, "", "")
+    obey_rules(flow, matches, "", "")
 
 
 def _remind(flow: Flow, flight_id: str) -> None:
