@@ -75,6 +75,8 @@ class FaultSettings(BaseSettings):
 
     crash_at: str | None = None
     """Name of the crash point at which the process dies as if by kill -9."""
+    crash_file: Path | None = None
+    """A file that may come to name a crash point while the process runs; it is removed by the crash."""
 
 
 def environment(name: str) -> str | None:
