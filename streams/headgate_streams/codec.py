@@ -35,7 +35,9 @@ MAX_VALUE_BYTES: Final = 2 * 1_048_576
 LETTER_VALUE_BYTES: Final = 65_536
 LETTER_KEY_BYTES: Final = 1_024
 
-_EVERY_TENANT_KINDS: Final = frozenset({"tick", "logic_version", "policy_set"})
+_EVERY_TENANT_KINDS: Final = frozenset(
+    {"tick", "logic_version", "policy_set", "key_registered", "ticket_key_registered"}
+)
 _LAST_CONTROL_TYPE: Final = max(ControlType.values())
 _KEYED_BY_EXECUTION: Final = frozenset({TaskInput, PlanInput})
 

@@ -34,6 +34,8 @@ _PRODUCER_ONLY: Final = frozenset({"message.max.bytes", "linger.ms", "compressio
 """Options that only the producer understands, or should get."""
 _LEADERS_S: Final = 30.0
 """How long the partitions of new topics may take to answer."""
+_64 = (1 << 64) - 1
+"""Half of a topic id; the client gives it with a sign."""
 
 
 class KafkaLog:
@@ -211,6 +213,14 @@ class KafkaLog:
             if code not in AGAIN or time.monotonic() > deadline:
                 return None
             time.sleep(AGAIN_S)
+
+    def topic_id(self, topic: str) -> str:
+        """Ask the broker; it gives every topic an id of its own."""
+        request = confluent_kafka.TopicCollection([topic])
+        future = self._admin().describe_topics(request, request_timeout=ANSWER_S)[topic]
+        found = self._wait(future, f"cannot describe topic {topic}").topic_id
+        high, low = found.get_most_significant_bits(), found.get_least_significant_bits()
+        return f"{high & _64:016x}{low & _64:016x}"
 
     def close(self) -> None:
         """Let the admin client go."""

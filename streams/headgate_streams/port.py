@@ -179,5 +179,8 @@ class Log(Protocol):
     def members(self, group: str) -> int | None:
         """Return how many members a consumer group has; None when the log does not tell."""
 
+    def topic_id(self, topic: str) -> str:
+        """Return which of the topics that ever had this name it is; empty when the log does not tell."""
+
     def close(self) -> None:
         """Release everything that is shared."""

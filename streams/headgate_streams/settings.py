@@ -44,6 +44,10 @@ class StreamSettings(BaseSettings):
     """The largest value that is stored or read back (default 256 MiB)."""
     max_record_bytes: int = Field(default=1_048_576, ge=65_536)
     """The largest record that is appended (default 1 MiB, which is also Kafka's)."""
+    ticket_keys: list[SecretStr] = Field(default_factory=list)
+    """Gates' keys for the tickets of inputs, as a JSON list, the newest first; `headgate keys tickets`."""
+    signing_key: Path | None = None
+    """PEM file of the Ed25519 key that signs orders, policies and graphs; `headgate keys new` makes one."""
     kafka_options: dict[str, str] = Field(default_factory=dict)
     """Further options of the Kafka client, as JSON, such as security.protocol and sasl.*; they win."""
 
@@ -75,6 +79,10 @@ class FaultSettings(BaseSettings):
 
     crash_at: str | None = None
     """Name of the crash point at which the process dies as if by kill -9."""
+    newest_logic: int | None = Field(default=None, ge=1)
+    """Makes a gate know no newer logic version, as an older binary."""
+    fold_fails_for: str | None = None
+    """Tenant whose results the fold raises on, as by a bug."""
 
 
 def environment(name: str) -> str | None:

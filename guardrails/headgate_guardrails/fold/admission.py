@@ -21,6 +21,7 @@ from headgate_guardrails.fold.state import InFlight, Lifetime, Tenant, Work
 from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Turn, stamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, plan_pb2, task_pb2
+from headgate_streams.signing import ticket
 
 START_WITHIN_MS = 3_600_000
 """How long an input may wait for a worker before it is dispatched anew."""
@@ -228,6 +229,9 @@ def _input(
         message.leased = True
         stamp(message.start_by, flight.due)
         stamp(message.lease, LEASE_MS)
+    if lifetime.ticket_key:
+        secret = flow.turn.secrets[lifetime.ticket_key]
+        message.ticket = ticket(secret, flow.tenant.tenant_id, new_id)
     return message  # type: ignore[no-any-return]
 
 
@@ -271,6 +275,7 @@ def _descend(flow: Flow, new_id: str, work: Work, node: Task) -> None:
         return
     child = Lifetime(child_id, key, tenant.graphs[key].orchestrator)
     child.parent, child.parent_id, child.parent_execution_id = parent, parent.lifetime_id, new_id
+    child.ticket_key = flow.turn.state.ticket_key
     child.depth, child.priority = parent.depth + 1, parent.priority
     child.start_input = work.input_data or pb.Payload(json="null")
     tenant.lifetimes[child_id] = child
