@@ -58,9 +58,11 @@ class Service:
             self.done.set()
 
 
-def gate_service(client: Client, settings: StreamSettings) -> Service:
+def gate_service(
+    client: Client, settings: StreamSettings, gate_settings: GateSettings | None = None
+) -> Service:
     """Return a gate on the client's log, not yet started."""
-    gate = Gate(client.log, client.blobs, settings, GateSettings())
+    gate = Gate(client.log, client.blobs, settings, gate_settings)
     return Service("gate", gate.run, gate.ready)
 
 

@@ -11,6 +11,7 @@ import string
 import struct
 import subprocess
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.servers.cache import ServerUnavailable, made_once, run_with_progress, say
@@ -57,40 +58,73 @@ def java() -> str:
     return program
 
 
-def run(home: Path, port: int = 0) -> Running:
+def run(
+    home: Path,
+    port: int = 0,
+    *,
+    options: Mapping[str, str] | None = None,
+    users: Mapping[str, str] | None = None,
+) -> Running:
     """Start a broker whose data, settings and log live in `home`, or return the one that already runs there.
 
-    Port 0 takes a free one. The data of an earlier broker in `home` are kept.
+    Port 0 takes a free one. The data of an earlier broker in `home` are kept. `options` are added to its
+    settings and win; `users` (name: password) are made for SCRAM when its data are new.
     """
     home = home.resolve()
     if (running := recorded(home)) is not None:
         return running
-    program = java()
-    classpath = f"{prepare()}/*"
     home.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    settings = home / "server.properties"
+    write_settings(home, port, free_port(), options or {})
+    format_data(home, cluster_id(), ["--standalone", *_scram(users or {})])
+    return start_node(home, port)
+
+
+def write_settings(home: Path, port: int, controller_port: int, options: Mapping[str, str]) -> None:
+    """Write a node's server.properties: the template's, with `options` in place of what it says."""
     template = string.Template((FILES / "server.properties").read_text())
-    settings.write_text(template.substitute(port=port, controller_port=free_port(), data=home / "data"))
-    if not (home / "data" / "meta.properties").exists():
-        _format(program, classpath, settings)
+    said = template.substitute(port=port, controller_port=controller_port, data=home / "data")
+    kept = [line for line in said.splitlines() if line.partition("=")[0] not in options]
+    lines = [*kept, *(f"{name}={value}" for name, value in options.items() if value)]
+    settings = home / "server.properties"
+    settings.touch(mode=0o600)
+    settings.write_text("\n".join(lines) + "\n")
+
+
+def _scram(users: Mapping[str, str]) -> list[str]:
+    pairs = (("--add-scram", f"SCRAM-SHA-512=[name={name},password={users[name]}]") for name in users)
+    return [argument for pair in pairs for argument in pair]
+
+
+def cluster_id() -> str:
+    """Return a new id of a cluster."""
+    return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
+
+
+def format_data(home: Path, cluster: str, arguments: Sequence[str]) -> None:
+    """Format a node's data, unless they are there."""
+    if (home / "data" / "meta.properties").exists():
+        return
+    argv = [java(), "-cp", f"{prepare()}/*", "kafka.tools.StorageTool", "format", "-t", cluster]
+    settings = str(home / "server.properties")
+    done = subprocess.run(
+        [*argv, "-c", settings, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    if done.returncode != 0:
+        raise ServerUnavailable(f"Kafka could not format {home}: {done.stdout}{done.stderr}")
+
+
+def start_node(home: Path, port: int, heap: str = "1g") -> Running:
+    """Start the node whose settings and data are in `home`; return once it answers on `port`."""
     say(f"starting Kafka on 127.0.0.1:{port}")
+    classpath, settings = f"{prepare()}/*", str(home / "server.properties")
     return start(
-        [program, "-Xmx1g", "-Dlog4j2.level=WARN", "-cp", classpath, "kafka.Kafka", str(settings)],
+        [java(), f"-Xmx{heap}", "-Dlog4j2.level=WARN", "-cp", classpath, "kafka.Kafka", settings],
         home=home,
         address=f"127.0.0.1:{port}",
         ready=lambda: answers(port),
+        timeout_s=120,
     )
-
-
-def _format(program: str, classpath: str, settings: Path) -> None:
-    cluster = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
-    argv = [program, "-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone"]
-    done = subprocess.run(
-        [*argv, "-t", cluster, "-c", str(settings)], capture_output=True, text=True, timeout=120, check=False
-    )
-    if done.returncode != 0:
-        raise ServerUnavailable(f"Kafka could not format {settings.parent}: {done.stdout}{done.stderr}")
 
 
 def answers(port: int) -> bool:

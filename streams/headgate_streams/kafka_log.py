@@ -143,6 +143,10 @@ class KafkaLog:
         source = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
         return {name: entry.value for name, entry in sorted(entries.items()) if entry.source == source}
 
+    def topics(self, prefix: str) -> list[str]:
+        """Return the names of all topics that begin with `prefix`, sorted; those that this user may see."""
+        return sorted(name for name in self._partition_counts() if name.startswith(prefix))
+
     def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Return (beginning, end), in two requests whatever the number of partitions."""
         asked = list(dict.fromkeys(partitions))

@@ -85,6 +85,11 @@ class LocalLog:
             row[0]: TopicDescription(row[0], row[1], json.loads(row[2])) for row in rows if row[0] in wanted
         }
 
+    def topics(self, prefix: str) -> list[str]:
+        """Return the names of all topics that begin with `prefix`, sorted."""
+        names = [name for (name,) in self._database.read("SELECT name FROM topics")]
+        return sorted(name for name in names if name.startswith(prefix))
+
     def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Return (0, end) of each: nothing is ever removed from this log."""
         self._writer.refresh()

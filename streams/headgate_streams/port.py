@@ -170,6 +170,9 @@ class Log(Protocol):
     def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
         """Return those of `topics` that exist."""
 
+    def topics(self, prefix: str) -> list[str]:
+        """Return the names of all topics that begin with `prefix`, sorted."""
+
     def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Return (beginning, end) offsets; end is the offset the next record will get."""
 

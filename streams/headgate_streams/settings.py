@@ -83,6 +83,8 @@ class FaultSettings(BaseSettings):
     """Makes a gate know no newer logic version, as an older binary."""
     fold_fails_for: str | None = None
     """Tenant whose results the fold raises on, as by a bug."""
+    crash_file: Path | None = None
+    """A file that may come to name a crash point while the process runs; it is removed by the crash."""
 
 
 def environment(name: str) -> str | None:

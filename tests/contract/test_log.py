@@ -201,3 +201,10 @@ def test_offsets_and_times(bench: Bench) -> None:
 def test_offsets_of_a_missing_partition_are_an_error(bench: Bench) -> None:
     with pytest.raises(UserError, match="there is no partition"):
         bench.log.offsets([TopicPartition(bench.topic, 99)])
+
+
+def test_topics_are_found_by_the_beginning_of_their_names(log: Log, topic_prefix: str) -> None:
+    names = [f"{topic_prefix}.b", f"{topic_prefix}.a.1", f"{topic_prefix}x.a"]
+    log.create_topics([TopicDescription(name, 1, {}) for name in names])
+    assert log.topics(f"{topic_prefix}.") == [f"{topic_prefix}.a.1", f"{topic_prefix}.b"]
+    assert log.topics(f"{topic_prefix}.nothing") == []

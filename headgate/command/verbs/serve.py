@@ -44,9 +44,23 @@ Queues = Annotated[
 Concurrency = Annotated[
     int | None, typer.Option("--concurrency", metavar="N", min=1, help="Handlers at once. (default 32)")
 ]
+CheckpointEvery = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        min=0.1,
+        help="How often a partition with new records is checkpointed; a restart folds what came since.",
+    ),
+]
 
 
-def gate(place: Place, deadline: Deadline = 10.0, retry_for: RetryFor = 60.0) -> None:
+def gate(
+    place: Place,
+    checkpoint_every: CheckpointEvery = 60.0,
+    deadline: Deadline = 10.0,
+    retry_for: RetryFor = 60.0,
+) -> None:
     """Run a gate until SIGTERM or Ctrl-C; run several, they share the partitions.
 
     A gate admits and dispatches work, holds budgets, and moves every lifetime on. A log that cannot be
@@ -54,11 +68,12 @@ def gate(place: Place, deadline: Deadline = 10.0, retry_for: RetryFor = 60.0) ->
     """
     from headgate.command.service import serve
     from headgate.embedding import gate_service
+    from headgate_guardrails.settings import GateSettings
 
-    settings = place.settings()
+    settings, gate_settings = place.settings(), GateSettings(checkpoint_s=checkpoint_every)
     with place.client(settings) as client:
         line = f"gate ready: {_where(settings)}, topics {settings.topic_prefix}.*"
-        serve(place, lambda: gate_service(client, settings), line, deadline, retry_for)
+        serve(place, lambda: gate_service(client, settings, gate_settings), line, deadline, retry_for)
 
 
 def worker_task(

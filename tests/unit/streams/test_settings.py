@@ -98,3 +98,18 @@ def test_crash_point_ends_the_process_only_where_it_is_named(point: str, code: i
         [sys.executable, "-c", script], env={"HEADGATE_CRASH_AT": point}, timeout=60, check=False
     )
     assert done.returncode == code
+
+
+@pytest.mark.parametrize(("point", "code"), [("after-commit", 137), ("elsewhere", 0)])
+def test_a_crash_point_that_a_file_comes_to_name_ends_the_process_once(
+    tmp_path: Path, point: str, code: int
+) -> None:
+    named = tmp_path / "crash"
+    script = (
+        "from headgate_streams.crash import crash_point; from pathlib import Path; crash_point('after-commit');"
+        f"Path({str(named)!r}).write_text({point!r}); crash_point('after-commit')"
+    )
+    env = {"HEADGATE_CRASH_FILE": str(named)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, timeout=60, check=False)
+    assert done.returncode == code
+    assert named.exists() == (code == 0), "who died has taken it along"
