@@ -50,9 +50,10 @@ class KafkaLog:
         self._lock = threading.Lock()
         self._client: AdminClient | None = None
 
-    def producer(self) -> KafkaProducer:
+    def producer(self, *, gather_ms: int | None = None) -> KafkaProducer:
         """Return a new producer."""
-        return KafkaProducer(self._bootstrap, self._options)
+        gathering = {} if gather_ms is None else {"linger.ms": str(gather_ms)}
+        return KafkaProducer(self._bootstrap, gathering | self._options)
 
     def consumer(self, group: str) -> KafkaConsumer:
         """Return a new member of `group`, once it subscribes."""

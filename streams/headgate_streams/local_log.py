@@ -59,8 +59,8 @@ class LocalLog:
         self._max_record_bytes = max_record_bytes
         self._heartbeats = Heartbeats(self._writer)
 
-    def producer(self) -> LocalProducer:
-        """Return a new producer."""
+    def producer(self, *, gather_ms: int | None = None) -> LocalProducer:  # noqa: ARG002
+        """Return a new producer; it gathers until `poll` anyway."""
         return LocalProducer(self._writer, self._max_record_bytes)
 
     def consumer(self, group: str) -> LocalConsumer:

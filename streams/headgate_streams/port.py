@@ -86,6 +86,9 @@ class LogProducer(Protocol):
     def poll(self, timeout_s: float = 0.0) -> int:
         """Serve delivery reports; return how many were served."""
 
+    def push(self, timeout_s: float) -> int:
+        """As `poll`, but send what waits for others to join it at once, and return when all is reported."""
+
     def flush(self, timeout_s: float = 30.0) -> None:
         """Return when all that is queued is durable (acks=all) and reported; LogUnavailable on timeout."""
 
@@ -148,8 +151,11 @@ class LogReader(Protocol):
 class Log(Protocol):
     """A durable, partitioned, ordered log with consumer groups. Safe to share between threads."""
 
-    def producer(self) -> LogProducer:
-        """Return a new producer."""
+    def producer(self, *, gather_ms: int | None = None) -> LogProducer:
+        """Return a new producer; with `gather_ms` a record may wait so long for others to join it.
+
+        For who flushes anyway: `flush` and `push` end the wait.
+        """
 
     def consumer(self, group: str) -> LogConsumer:
         """Return a new member of `group`.

@@ -53,12 +53,15 @@ class Outbox:
         )
 
     def send(self, timeout_s: float = 0.0) -> None:
-        """Hand over what waits and report deliveries. Raises DeliveryFailed when one was refused."""
+        """Hand over what waits and report deliveries; who waits for them is in a hurry.
+
+        Raises DeliveryFailed when one was refused.
+        """
         try:
             while self._waiting:
                 self._waiting[0]()
                 self._waiting.popleft()
-            self._producer.poll(timeout_s)
+            self._producer.push(timeout_s) if timeout_s else self._producer.poll()
         except LogUnavailable as error:
             _LOGGER.warning("nothing can be appended for now: %s", error)
         if self._refusal is not None:

@@ -164,6 +164,9 @@ class Worker:
         wait_s = self._wait() / len(self._intakes)
         for intake in self._intakes:
             self._take_in(intake, wait_s)
+        if not self._crew and self._outbox.unconfirmed:
+            # Nothing runs and nothing came: what was appended need not wait for company.
+            self._outbox.send(_SHORT_WAIT_S)
         self._serve()
         self._report(self._crew.replace_blocked())
 
@@ -187,7 +190,7 @@ class Worker:
             idle_s = time.monotonic() - self._crew.last_event_s
             self._collect(min(_LONGEST_BUSY_WAIT_S, max(_SHORT_WAIT_S, idle_s / 10)))
             return 0.0
-        return _SHORT_WAIT_S if self._outbox.unconfirmed else self._settings.idle_wait_s
+        return 0.0 if self._outbox.unconfirmed else self._settings.idle_wait_s
 
     def _take_in(self, intake: Intake, wait_s: float) -> None:
         room = self._room()

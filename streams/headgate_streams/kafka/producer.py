@@ -74,6 +74,14 @@ class KafkaProducer:
         self._raise_unheard()
         return served
 
+    def push(self, timeout_s: float) -> int:
+        """Serve reports while nothing lingers; what is under way when the time is over is reported later."""
+        before = len(self._client)
+        left = self._client.flush(timeout_s if not self._refused else 0.0)
+        served = max(0, before - left) + self._serve_refused()
+        self._raise_unheard()
+        return served
+
     def flush(self, timeout_s: float = 30.0) -> None:
         """Wait until all is delivered and reported."""
         left = self._client.flush(timeout_s)
