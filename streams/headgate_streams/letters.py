@@ -5,6 +5,8 @@ Made by the gate's fold and by workers; read by `headgate dlq`.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from typing import Final
 
 from headgate_graphs.errors import BadRecord
@@ -17,7 +19,10 @@ from headgate_streams.port import Headers, LogRecord
 LETTER_VALUE_BYTES: Final = 65_536
 LETTER_KEY_BYTES: Final = 1_024
 SECURITY_REASONS: Final = frozenset({"TENANT_SPOOF", "BLOB_REF", "TICKET", "SIGNATURE"})
-"""Reasons that no mistake explains easily: who meets one says so on the logger `headgate.security`."""
+"""Reasons that no mistake explains easily: `tell` says them on the logger `headgate.security`."""
+counted: Final[Counter[str]] = Counter()
+"""Letters that this process has made, by reason."""
+_SECURITY: Final = logging.getLogger("headgate.security")
 
 
 def dead_letter(record: LogRecord, error: BadRecord, source: Source | None = None) -> DeadLetter:
@@ -50,6 +55,21 @@ def dead_letter(record: LogRecord, error: BadRecord, source: Source | None = Non
     )
     letter.appended_at.FromMilliseconds(max(record.timestamp_ms, 0))
     return letter
+
+
+def tell(letter: DeadLetter) -> None:
+    """Count a letter that this process has made; say so to whoever watches over security when it looks bad."""
+    counted[letter.reason] += 1
+    if letter.reason in SECURITY_REASONS:
+        _SECURITY.warning(
+            "%s in %s[%d]@%d, which says it is of tenant %s: %s",
+            letter.reason,
+            letter.topic,
+            letter.partition,
+            letter.offset,
+            letter.tenant_id,
+            letter.detail,
+        )
 
 
 def headers_of(letter: DeadLetter) -> Headers:

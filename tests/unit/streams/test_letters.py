@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
+
 from headgate_graphs.errors import BadRecord
 from headgate_protos.v1.common_pb2 import Source
 from headgate_protos.v1.execution_pb2 import DeadLetter, LetterRequeued
 from headgate_streams.codec import decode, encode
-from headgate_streams.letters import dead_letter, headers_of
+from headgate_streams.letters import counted, dead_letter, headers_of, tell
 from headgate_streams.port import Headers, LogRecord
 
 ERROR = BadRecord("HEADER_MISSING", "no header")
@@ -65,3 +67,16 @@ def test_letters_and_what_became_of_them_travel_for_one_tenant_and_for_all() -> 
         assert decode(record(*encode(letter, tenant), tenant.encode()), DeadLetter) == letter
         mark = LetterRequeued(letter_offset=3, requeue_id="r", tenant_id=tenant)
         assert decode(record(*encode(mark, tenant), tenant.encode()), LetterRequeued) == mark
+
+
+def test_letters_are_counted_and_a_suspicious_one_is_said_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counted.clear()
+    tell(dead_letter(record(b"v", ()), ERROR))
+    tell(dead_letter(record(b"v", ()), BadRecord("TENANT_SPOOF", "a\nb\x1b[31m %s")))
+    tell(dead_letter(record(b"v", ()), BadRecord("BLOB_REF", "../x")))
+    assert counted == {"HEADER_MISSING": 1, "TENANT_SPOOF": 1, "BLOB_REF": 1}
+    said = [(one.name, one.getMessage()) for one in caplog.records]
+    assert [name for name, _ in said] == ["headgate.security"] * 2
+    assert said[0][1] == "TENANT_SPOOF in t[3]@42, which says it is of tenant *: a\\nb\\x1b[31m %s"
