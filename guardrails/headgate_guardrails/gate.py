@@ -28,6 +28,7 @@ from headgate_guardrails.fold.snapshot import Known, capture
 from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import (
     CONTROL_EVENTS,
+    DEAD_LETTERS,
     LIFETIMES,
     PLAN_INPUTS,
     TASK_INPUTS,
@@ -35,10 +36,12 @@ from headgate_guardrails.fold.turn import (
 )
 from headgate_guardrails.folding import PartitionFold, surroundings
 from headgate_guardrails.settings import GateSettings
-from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LogicVersionActivated, Tick
+from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LogicVersionActivated, Tick
 from headgate_streams.blobs import BlobStore
 from headgate_streams.codec import encode
 from headgate_streams.crash import crash_point
+from headgate_streams.flood import FloodLimit
+from headgate_streams.letters import tell
 from headgate_streams.port import Committed, Log, LogConsumer, LogProducer, LogRecord, TopicPartition
 from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
@@ -47,6 +50,8 @@ from headgate_streams.topics import Topics, partition_for
 
 logger = logging.getLogger(__name__)
 
+GATHER_MS = 50
+"""Outputs may wait for others of their batch, which ends with a flush that sends all at once."""
 TICK_RETRY_S = 5.0
 """A tick that has not come back after this long is sent again."""
 
@@ -98,6 +103,7 @@ class Gate:
         self._means = surroundings(log, self._topics.executions, settings)
         self._shards: dict[int, Shard] = {}
         self._queues: set[str] = {""}
+        self._flood = FloodLimit(self._settings.dead_letter_limit_per_minute)
         self._consumer: LogConsumer
         self._producer: LogProducer
         self._publisher: ExecutionPublisher
@@ -111,7 +117,7 @@ class Gate:
         fold, a topic with another partition count.
         """
         self._log.create_topics(self._topics.descriptions(self._partitions))
-        self._producer = self._log.producer()
+        self._producer = self._log.producer(gather_ms=GATHER_MS)
         self._publisher = ExecutionPublisher(self._producer, self._topics, self._partitions)
         self._consumer = self._log.consumer(self._group)
         pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -127,6 +133,8 @@ class Gate:
             self._producer.close()
 
     def _turn(self, pool: ThreadPoolExecutor) -> None:
+        if over := self._flood.over(time.monotonic()):
+            self._consumer.resume(over)
         records = self._consumer.poll(self._settings.poll_ms / 1000, self._settings.batch_records)
         if records:
             self._fold(records)
@@ -150,6 +158,8 @@ class Gate:
             if record.offset >= shard.fold.loud_from:
                 for output in outputs:
                     self._append(output)
+                    if output.topic == DEAD_LETTERS:
+                        self._on_letter(shard.place, output.message)
             if shard.fold.found:
                 self._note(shard)
         crash_point("after-fold")
@@ -166,6 +176,14 @@ class Gate:
             self._publisher.publish_to(shard.place.partition, envelope)
         shard.fold.found.clear()
         shard.captured_at = -inf  # so that a restart need not come to the same fault again
+
+    def _on_letter(self, place: TopicPartition, letter: DeadLetter) -> None:
+        """Count it; what floods is read later, and what is said about each record stays the same."""
+        tell(letter)
+        pause_s = self._flood.note(place, time.monotonic())
+        if pause_s:
+            logger.warning("%s", self._flood.warning(place, pause_s))
+            self._consumer.pause([place])
 
     def _append(self, output: Output) -> None:
         topic, key = self._address(output)
@@ -303,3 +321,4 @@ class Gate:
         """Forget what somebody else will own; everything folded here is flushed and committed already."""
         for place in places:
             self._shards.pop(place.partition, None)
+        self._flood.forget(places)

@@ -41,7 +41,8 @@ from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
 from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2
-from headgate_streams.codec import dead_letter, decode
+from headgate_streams.codec import decode
+from headgate_streams.letters import dead_letter
 from headgate_streams.port import LogRecord
 from headgate_streams.topics import partition_for
 
