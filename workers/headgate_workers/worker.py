@@ -153,8 +153,8 @@ class Worker:
     def _join(self, queue_name: str) -> None:
         consumer = self._log.consumer(self._topics.workers_group(self._kind.value, queue_name))
         expected = TaskInput if self._kind is NodeKind.TASK else PlanInput
-        topic = self._inputs(queue_name)
-        self._intakes.append(Intake(consumer, topic, expected, self._on_bad, self._drain_shares))
+        topic, limit = self._inputs(queue_name), self._settings.dead_letter_limit_per_minute
+        self._intakes.append(Intake(consumer, topic, expected, self._on_bad, self._drain_shares, limit))
 
     # One turn ------------------------------------------------------------------------------------------
 
