@@ -16,7 +16,7 @@ from headgate_streams.blobs import BlobStore
 from headgate_streams.port import Log, TopicPartition
 from headgate_streams.ranges import read_range
 from headgate_streams.settings import StreamSettings
-from headgate_streams.topics import Topics, partition_for
+from headgate_streams.topics import partition_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def fold_to_end(
     log: Log, blobs: BlobStore, settings: StreamSettings, partition: int, timeout_s: float
 ) -> PartitionState:
     """Return the state of a partition at the end of its log, from its newest checkpoint on; calls nobody."""
-    topics = Topics(settings.topic_prefix)
+    topics = settings.topics()
     place = TopicPartition(topics.executions, partition)
     fold = PartitionFold(
         log,

@@ -46,7 +46,7 @@ from headgate_streams.port import Committed, Log, LogConsumer, LogProducer, LogR
 from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
 from headgate_streams.signing import ticket
-from headgate_streams.topics import Topics, partition_for
+from headgate_streams.topics import partition_for
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ class Gate:
         self._log = log
         self._settings = gate_settings or GateSettings()
         self._partitions = settings.partitions
-        self._topics = Topics(settings.topic_prefix)
-        self._group = f"{settings.topic_prefix}.gate"
+        self._topics = settings.topics()
+        self._group = self._topics.gate_group
         self._checkpoints = CheckpointStore(log, blobs, self._topics)
         self._means = surroundings(log, self._topics.executions, settings)
         self._shards: dict[int, Shard] = {}

@@ -58,7 +58,7 @@ def dead_letter(record: LogRecord, error: BadRecord, source: Source | None = Non
 
 
 def tell(letter: DeadLetter) -> None:
-    """Count a letter that this process has made; say so to whoever watches over security when it looks bad."""
+    """Count a letter that this process has made, and say a suspicious one on the security log."""
     counted[letter.reason] += 1
     if letter.reason in SECURITY_REASONS:
         _SECURITY.warning(

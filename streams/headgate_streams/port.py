@@ -185,6 +185,12 @@ class Log(Protocol):
     def offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int:
         """Return the first offset whose append time is not before `timestamp_ms`; the end if none."""
 
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Delete the records of each partition before its offset; a reader that needs one is refused.
+
+        Nothing can be deleted from the middle. What is before the beginning already changes nothing.
+        """
+
     def members(self, group: str) -> int | None:
         """Return how many members a consumer group has; None when the log does not tell."""
 
