@@ -53,7 +53,7 @@ def wait_for_answer(
     Returns at once when no gate runs. `tenant` is the record's, "*" included. Raises LogUnavailable when the
     log does not answer.
     """
-    group = f"{topics.prefix}.gate"
+    group = topics.gate_group
     gates = log.members(group)
     where = TopicPartition(topics.executions, delivery.partition)
     if gates == 0 or not _is_passed(log, group, where, delivery.offset, timeout_s):

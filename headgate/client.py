@@ -34,7 +34,6 @@ from headgate_streams.payloads import BlobManager
 from headgate_streams.port import Delivery, Log, LogProducer
 from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
-from headgate_streams.topics import Topics
 
 if TYPE_CHECKING:
     from headgate_guardrails.explain import RuleStanding
@@ -50,7 +49,7 @@ class Client:
         self.log = log
         self.blobs = blobs
         self.settings = settings
-        self.topics = Topics(settings.topic_prefix)
+        self.topics = settings.topics()
         self.payloads = BlobManager(blobs, settings.inline_limit_bytes, settings.max_blob_bytes)
         self.observer = Observer(log, self.topics)
         self._issued_by = _who()
@@ -195,8 +194,9 @@ class Client:
 
         Workers are those of the default queue.
         """
-        groups = {"gates": "gate", "task workers": "task-workers", "plan workers": "plan-workers"}
-        return {what: self.log.members(f"{self.topics.prefix}.{name}") for what, name in groups.items()}
+        groups = {"gates": self.topics.gate_group}
+        groups |= {f"{kind} workers": self.topics.workers_group(kind) for kind in ("task", "plan")}
+        return {what: self.log.members(name) for what, name in groups.items()}
 
     def frozen(self, tenant: str) -> list[Freeze]:
         """Return the freezes of graphs and of the whole tenant that are in force, oldest first."""

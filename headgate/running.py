@@ -95,7 +95,7 @@ def begin(
 def gate_has_passed(client: Client, run: Run) -> bool:
     """Whether a gate has committed beyond the run's request, so that the views are up to date with it."""
     where = TopicPartition(client.topics.executions, partition_for(run.tenant, client.observer.partitions()))
-    consumer = client.log.consumer(f"{client.settings.topic_prefix}.gate")
+    consumer = client.log.consumer(client.topics.gate_group)
     try:
         committed = consumer.committed([where]).get(where)
     finally:

@@ -10,13 +10,14 @@ from headgate_graphs.errors import UserError
 from headgate_graphs.ids import is_tenant_id
 from headgate_graphs.model import DEFAULT_TENANT
 from headgate_streams.settings import StreamSettings
+from headgate_streams.topics import SHARED
 
 
 class HeadgateSettings(StreamSettings):
     """Settings of the log and the blob store, and whose work is meant."""
 
     tenant: str = DEFAULT_TENANT
-    """Tenant that a command speaks for (HEADGATE_TENANT); one tenant is enough to begin with."""
+    """Tenant that a command speaks for (HEADGATE_TENANT); in a dedicated placement its tenant."""
 
 
 def open_settings(given: dict[str, Any]) -> HeadgateSettings:
@@ -37,7 +38,18 @@ def open_settings(given: dict[str, Any]) -> HeadgateSettings:
         raise UserError(
             f"{settings.tenant[:64]!a} is not a tenant id: 3-40 lower-case letters, digits and inner hyphens"
         )
-    return settings
+    return _of_the_placement(settings)
+
+
+def _of_the_placement(settings: HeadgateSettings) -> HeadgateSettings:
+    """Return settings that speak for the tenant of a dedicated placement, who is alone there."""
+    if settings.placement in (SHARED, settings.tenant):
+        return settings
+    if "tenant" in settings.model_fields_set:
+        raise UserError(
+            f"placement {settings.placement} is that tenant's alone, not tenant {settings.tenant}'s"
+        )
+    return settings.model_copy(update={"tenant": settings.placement})
 
 
 def _one_line(invalid: ValueError) -> str:

@@ -3,7 +3,8 @@
 HeadgateError
 ├── UserError            CRASH           wrong input at the command line, in YAML or settings (exit code 2)
 │   ├── GraphInvalid                     a graph with faults, all of them at once
-│   └── PolicyInvalid                    a policy that does not load
+│   ├── PolicyInvalid                    a policy that does not load
+│   └── AccessRefused                    the broker does not let this user do that
 ├── BadRecord            DEAD_LETTER     one record that cannot be acted on
 ├── HandlerFailed        FAIL_EXECUTION  user code failed
 │   └── NonRetryable                     ... and a retry cannot help
@@ -87,12 +88,16 @@ class PolicyInvalid(UserError):
     """A policy that does not load, with file, line and column where they are known."""
 
 
+class AccessRefused(UserError):
+    """The broker does not let this user do that; asking again cannot help."""
+
+
 class BadRecord(HeadgateError):
     """One record that cannot be acted on; `reason` is the dead letter's code.
 
     Codes: EMPTY, DECODE, TYPE_MISMATCH, HEADER_MISSING, HEADERS, TENANT_SPOOF, VERSION, BAD_TENANT_ID, SIZE,
-    WRONG_PARTITION, ENUM, UNKNOWN_LIFETIME, UNKNOWN_GRAPH, UNKNOWN_NODE, CONFLICT, USAGE_RANGE, BLOB_REF,
-    BAD_COMMAND, BAD_GRAPH, BAD_POLICY.
+    DEPTH, COUNT, WRONG_PARTITION, ENUM, UNKNOWN_LIFETIME, UNKNOWN_GRAPH, UNKNOWN_NODE, CONFLICT, USAGE_RANGE,
+    BLOB_REF, BAD_COMMAND, BAD_GRAPH, BAD_POLICY.
     """
 
     disposition = Disposition.DEAD_LETTER

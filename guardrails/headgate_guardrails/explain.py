@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from headgate_graphs.errors import LogUnavailable, UserError
 from headgate_guardrails.checkpoints import CheckpointStore
-from headgate_guardrails.fold.engine import GuardrailEngine
 from headgate_guardrails.fold.evaluator import measures
 from headgate_guardrails.fold.rules import TENANT, Cap, CompiledRule
 from headgate_guardrails.fold.state import Lifetime, PartitionState, Tenant
+from headgate_guardrails.folding import PartitionFold, surroundings
 from headgate_streams.blobs import BlobStore
 from headgate_streams.port import Log, TopicPartition
+from headgate_streams.ranges import read_range
 from headgate_streams.settings import StreamSettings
-from headgate_streams.topics import Topics, partition_for
+from headgate_streams.topics import partition_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +86,22 @@ def fold_to_end(
     log: Log, blobs: BlobStore, settings: StreamSettings, partition: int, timeout_s: float
 ) -> PartitionState:
     """Return the state of a partition at the end of its log, from its newest checkpoint on; calls nobody."""
-    topics = Topics(settings.topic_prefix)
+    topics = settings.topics()
     place = TopicPartition(topics.executions, partition)
-    state = CheckpointStore(log, blobs, topics).newest(partition) or PartitionState(
-        partition, settings.partitions
+    fold = PartitionFold(
+        log,
+        CheckpointStore(log, blobs, topics),
+        place,
+        settings.partitions,
+        surroundings(log, topics.executions, settings),
     )
-    engine = GuardrailEngine(state)
     _, end = log.offsets([place])[place]
     stop_at = time.monotonic() + timeout_s
-    reader = log.reader()
-    try:
-        reader.assign({place: state.next_offset})
-        while state.next_offset < end:
-            if time.monotonic() > stop_at:
-                raise LogUnavailable(
-                    f"the log of partition {partition} was not read to its end in {timeout_s:g} s"
-                )
-            for record in reader.poll(0.5):
-                engine.apply(record)
-    finally:
-        reader.close()
-    return state
+    for record in read_range(log, place, fold.state.next_offset, end):
+        fold.apply(record)
+        if time.monotonic() > stop_at:
+            raise LogUnavailable(f"the log of partition {partition} was not folded in {timeout_s:g} s")
+    return fold.state
 
 
 def standings(tenant: Tenant, lifetime: Lifetime, clock_ms: int) -> Iterator[RuleStanding]:

@@ -19,72 +19,69 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf
 
-from headgate_graphs.errors import HeadgateError, LogTruncated, PartitionLost
+from headgate_graphs.errors import HeadgateError, PartitionLost
 from headgate_graphs.ids import EVERY_TENANT
-from headgate_guardrails.checkpoints import CheckpointStore
-from headgate_guardrails.fold.engine import GuardrailEngine
-from headgate_guardrails.fold.snapshot import capture
+from headgate_guardrails.checkpoints import Checkpoint, CheckpointStore
+from headgate_guardrails.fold.snapshot import Known, capture
 from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import (
     CONTROL_EVENTS,
+    DEAD_LETTERS,
     LIFETIMES,
     PLAN_INPUTS,
     TASK_INPUTS,
     Output,
 )
+from headgate_guardrails.folding import PartitionFold, surroundings
 from headgate_guardrails.settings import GateSettings
-from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, Tick
-from headgate_protos.v1.state_pb2 import CheckpointPointer
+from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LogicVersionActivated, Tick
 from headgate_streams.blobs import BlobStore
 from headgate_streams.codec import encode
 from headgate_streams.crash import crash_point
+from headgate_streams.flood import FloodLimit
+from headgate_streams.letters import tell
 from headgate_streams.port import Committed, Log, LogConsumer, LogProducer, LogRecord, TopicPartition
 from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
-from headgate_streams.topics import Topics, partition_for
+from headgate_streams.signing import ticket
+from headgate_streams.topics import partition_for
 
 logger = logging.getLogger(__name__)
 
+GATHER_MS = 50
+"""Outputs may wait for others of their batch, which ends with a flush that sends all at once."""
 TICK_RETRY_S = 5.0
 """A tick that has not come back after this long is sent again."""
-
-
-class FoldFailed(HeadgateError):
-    """The fold raised on a record: a bug, named with the record's coordinates."""
 
 
 class Shard:
     """One partition this gate owns."""
 
-    __slots__ = (
-        "captured_at",
-        "captured_offset",
-        "committed",
-        "engine",
-        "loud_from",
-        "place",
-        "tick_after",
-        "upload",
-    )
+    __slots__ = ("captured_at", "captured_offset", "committed", "fold", "last", "tick_after", "upload")
 
-    def __init__(self, place: TopicPartition, state: PartitionState, committed: int) -> None:
-        self.place = place
-        self.engine = GuardrailEngine(state)
+    def __init__(self, fold: PartitionFold, committed: int) -> None:
+        self.fold = fold
         self.committed = committed
         """The group's offset: never moved back."""
-        self.loud_from = max(committed, state.next_offset)
-        """First offset whose outputs are written; what is before was written already."""
-        self.captured_offset = state.next_offset
+        self.last: LogRecord | None = None
+        """The last record that was folded, None right after a start."""
+        self.captured_offset = fold.state.next_offset
         self.captured_at = time.monotonic()
-        self.upload: Future[CheckpointPointer] | None = None
+        self.upload: Future[tuple[Checkpoint, Known]] | None = None
         self.tick_after = 0.0
         """Monotonic time before which no further tick is sent."""
 
     @property
+    def place(self) -> TopicPartition:
+        """The partition."""
+        return self.fold.place
+
+    @property
     def state(self) -> PartitionState:
         """The folded state."""
-        return self.engine.state
+        return self.fold.state
 
 
 class Gate:
@@ -100,11 +97,13 @@ class Gate:
         self._log = log
         self._settings = gate_settings or GateSettings()
         self._partitions = settings.partitions
-        self._topics = Topics(settings.topic_prefix)
-        self._group = f"{settings.topic_prefix}.gate"
+        self._topics = settings.topics()
+        self._group = self._topics.gate_group
         self._checkpoints = CheckpointStore(log, blobs, self._topics)
+        self._means = surroundings(log, self._topics.executions, settings)
         self._shards: dict[int, Shard] = {}
         self._queues: set[str] = {""}
+        self._flood = FloodLimit(self._settings.dead_letter_limit_per_minute)
         self._consumer: LogConsumer
         self._producer: LogProducer
         self._publisher: ExecutionPublisher
@@ -118,7 +117,7 @@ class Gate:
         fold, a topic with another partition count.
         """
         self._log.create_topics(self._topics.descriptions(self._partitions))
-        self._producer = self._log.producer()
+        self._producer = self._log.producer(gather_ms=GATHER_MS)
         self._publisher = ExecutionPublisher(self._producer, self._topics, self._partitions)
         self._consumer = self._log.consumer(self._group)
         pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -134,6 +133,8 @@ class Gate:
             self._producer.close()
 
     def _turn(self, pool: ThreadPoolExecutor) -> None:
+        if over := self._flood.over(time.monotonic()):
+            self._consumer.resume(over)
         records = self._consumer.poll(self._settings.poll_ms / 1000, self._settings.batch_records)
         if records:
             self._fold(records)
@@ -152,17 +153,37 @@ class Gate:
             shard = self._shards.get(record.partition)
             if shard is None or record.offset < shard.state.next_offset:
                 continue
-            try:
-                outputs = shard.engine.apply(record)
-            except HeadgateError:
-                raise
-            except Exception as error:
-                where = f"{record.topic}[{record.partition}]@{record.offset}"
-                raise FoldFailed(f"the fold failed on {where}: {error!r}") from error
-            if record.offset >= shard.loud_from:
+            outputs = shard.fold.apply(record)
+            shard.last = record
+            if record.offset >= shard.fold.loud_from:
                 for output in outputs:
                     self._append(output)
+                    if output.topic == DEAD_LETTERS:
+                        self._on_letter(shard.place, output.message)
+            if shard.fold.found:
+                self._note(shard)
         crash_point("after-fold")
+
+    def _note(self, shard: Shard) -> None:
+        """Say in the log which tenants are held: flushed with the outputs, and so before the commit."""
+        for hold in shard.fold.found:
+            envelope = ExecutionEnvelope(tenant_id=hold.tenant_id)
+            said = envelope.tenant_quarantined
+            said.from_offset, said.error = hold.offset, hold.error
+            if shard.state.ticket_key:
+                secret = self._means.secrets[shard.state.ticket_key]
+                said.ticket = ticket(secret, "quarantine", hold.tenant_id, str(hold.offset))
+            self._publisher.publish_to(shard.place.partition, envelope)
+        shard.fold.found.clear()
+        shard.captured_at = -inf  # so that a restart need not come to the same fault again
+
+    def _on_letter(self, place: TopicPartition, letter: DeadLetter) -> None:
+        """Count it; what floods is read later, and what is said about each record stays the same."""
+        tell(letter)
+        pause_s = self._flood.note(place, time.monotonic())
+        if pause_s:
+            logger.warning("%s", self._flood.warning(place, pause_s))
+            self._consumer.pause([place])
 
     def _append(self, output: Output) -> None:
         topic, key = self._address(output)
@@ -226,18 +247,18 @@ class Gate:
     def _capture(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
         if shard.state.next_offset != shard.committed:
             return  # not at a committed offset: still silent, or the commit was refused
-        content = capture(shard.state)
+        taken = capture(shard.state, shard.fold.known)
         shard.captured_offset, shard.captured_at = shard.committed, time.monotonic()
         crash_point("during-checkpoint")
-        shard.upload = pool.submit(self._checkpoints.store, content, shard.committed, shard.place.partition)
+        shard.upload = pool.submit(self._checkpoints.store, taken, shard.last)
 
     def _published(self, shard: Shard) -> None:
         upload, shard.upload = shard.upload, None
         if upload is None:
             return
         try:
-            pointer = upload.result(timeout=self._settings.stop_s)
-            self._checkpoints.publish(self._producer, pointer)
+            checkpoint, shard.fold.known = upload.result(timeout=self._settings.stop_s)
+            self._checkpoints.publish(self._producer, checkpoint)
         except (HeadgateError, TimeoutError) as error:
             # A checkpoint only saves time: the log and the older ones are still there.
             logger.warning("checkpoint of partition %d was not kept: %s", shard.place.partition, error)
@@ -262,7 +283,7 @@ class Gate:
             heap, state = shard.state.heap, shard.state
             if not heap or heap[0][0] > now_ms or now < shard.tick_after:
                 continue
-            if state.next_offset < shard.loud_from:
+            if state.next_offset < shard.fold.loud_from:
                 continue  # still catching up: the log has what is needed
             left_s = max(0.0, (heap[0][0] - state.clock_ms) / 1000)
             shard.tick_after = now + min(TICK_RETRY_S, max(0.05, min(left_s, 1.0)))
@@ -274,26 +295,30 @@ class Gate:
 
     def _assigned(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         committed = self._consumer.committed(places)
-        ends = self._log.offsets(places)
         starts: dict[TopicPartition, int] = {}
         for place in places:
             known = committed[place]
-            beginning = ends[place][0]
-            state = self._checkpoints.newest(place.partition) or PartitionState(
-                place.partition, self._partitions
+            at = known.offset if known else 0
+            fold = PartitionFold(
+                self._log, self._checkpoints, place, self._partitions, self._means, committed=at
             )
-            if state.next_offset < beginning:
-                raise LogTruncated(
-                    f"{place.topic}[{place.partition}] begins at {beginning}, but the newest checkpoint that "
-                    f"can be read is at {state.next_offset}: records that the gate still needs are gone"
-                )
+            fold.heed_notes()
             crash_point("during-restore")
-            self._shards[place.partition] = Shard(place, state, known.offset if known else 0)
-            starts[place] = state.next_offset
-            logger.info("partition %d is folded from %d", place.partition, state.next_offset)
+            if known is None and fold.state.next_offset == 0:
+                self._activate(place)
+            self._shards[place.partition] = Shard(fold, at)
+            starts[place] = fold.state.next_offset
+            logger.info("partition %d is folded from %d", place.partition, fold.state.next_offset)
         return starts
+
+    def _activate(self, place: TopicPartition) -> None:
+        """Let a partition that nobody has folded yet be folded by the newest logic."""
+        newest = LogicVersionActivated(version=self._means.newest_logic)
+        envelope = ExecutionEnvelope(tenant_id=EVERY_TENANT, logic_version=newest)
+        self._publisher.publish_to(place.partition, envelope)
 
     def _revoked(self, places: Sequence[TopicPartition]) -> None:
         """Forget what somebody else will own; everything folded here is flushed and committed already."""
         for place in places:
             self._shards.pop(place.partition, None)
+        self._flood.forget(places)

@@ -18,5 +18,7 @@ class GateSettings(BaseModel):
     """A partition is checkpointed after so many records (a restart folds no more than these again) ..."""
     checkpoint_s: float = Field(default=60.0, gt=0)
     """... or after so many seconds in which there was any record."""
+    dead_letter_limit_per_minute: int = Field(default=60_000, ge=0)
+    """A partition that yields more dead letters is not read for a while (5 s to 60 s); 0 for no limit."""
     stop_s: float = Field(default=20.0, gt=0)
     """How long a graceful stop may take to save its checkpoints."""

@@ -18,6 +18,7 @@ class Place:
     local: Path | None = None
     kafka: str | None = None
     tenant: str | None = None
+    placement: str | None = None
     json: bool = False
     debug: bool = False
 
@@ -25,7 +26,8 @@ class Place:
         """Return the settings: the options win over the environment."""
         from headgate.settings import open_settings
 
-        return open_settings({"local": self.local, "kafka": self.kafka, "tenant": self.tenant})
+        where = {"local": self.local, "kafka": self.kafka, "placement": self.placement}
+        return open_settings({**where, "tenant": self.tenant})
 
     def client(self, settings: HeadgateSettings | None = None, queues: tuple[str, ...] = ()) -> Client:
         """Return a client of the log; a local log gets its topics now, Kafka's by `topics create`."""
@@ -43,5 +45,6 @@ class Place:
             f"--local {self.local}" if self.local is not None else "",
             f"--kafka {self.kafka}" if self.kafka is not None else "",
             f"--tenant {self.tenant}" if self.tenant is not None else "",
+            f"--placement {self.placement}" if self.placement is not None else "",
         ]
         return "".join(f" {part}" for part in parts if part)

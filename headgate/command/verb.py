@@ -1,4 +1,4 @@
-"""Turns a function into a command with the common options: --local, --kafka, --tenant, --json, --debug."""
+"""Turns a function into a command with the common options: where, whose, --json, --debug."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ TenantOption = Annotated[
         show_default=False,
     ),
 ]
+PlacementOption = Annotated[
+    str | None,
+    typer.Option(
+        "--placement",
+        metavar="TENANT",
+        help="Work on the topics of this tenant's own, not on the shared ones. (HEADGATE_PLACEMENT)",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON, for scripts.", rich_help_panel=_PANEL)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.", rich_help_panel=_PANEL)]
 
@@ -51,6 +61,7 @@ _COMMON: dict[str, tuple[Any, Any]] = {
     "local": (Local, None),
     "kafka": (Kafka, None),
     "tenant": (TenantOption, None),
+    "placement": (PlacementOption, None),
     "json": (Json, False),
     "debug": (Debug, False),
 }

@@ -22,9 +22,14 @@ def blob_key(tenant: str, sha256: str) -> str:
         BadRecord: BAD_TENANT_ID.
         BlobIntegrity: `sha256` is not 64 lower-case hex digits.
     """
-    if _SHA256.fullmatch(sha256) is None:
+    if not is_sha256(sha256):
         raise BlobIntegrity(f"{sha256[:80]!a} is not a SHA-256")
     return f"{tenant_id(tenant)}/{sha256[:2]}/{sha256}"
+
+
+def is_sha256(text: str) -> bool:
+    """Whether `text` is 64 lower-case hex digits."""
+    return _SHA256.fullmatch(text) is not None
 
 
 def check_key(key: str) -> str:

@@ -13,29 +13,29 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from headgate_graphs.errors import BadRecord
-from headgate_graphs.ids import EVERY_TENANT, is_tenant_id, tenant_id
-from headgate_protos.v1.common_pb2 import ExecutionHeaders, Source
+from headgate_graphs.ids import EVERY_TENANT, tenant_id
+from headgate_protos.v1.common_pb2 import BlobReference, ExecutionHeaders, Payload
 from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent
-from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
+from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LetterRequeued, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
+from headgate_streams.blobs import is_sha256
+from headgate_streams.headers import MAX_HEADER_BYTES, MAX_HEADERS, SCHEMA, TENANT, TYPE, size_of
+from headgate_streams.letters import dead_letter as dead_letter
+from headgate_streams.limits import MAX_DEPTH, is_nested, refuse_bombs
 from headgate_streams.port import Headers, LogRecord
 
 M = TypeVar("M", bound=Message)
 
-TYPE: Final = "hg-type"
-SCHEMA: Final = "hg-schema"
-TENANT: Final = "hg-tenant"
 SCHEMA_VERSION: Final = b"1.0"
 """MAJOR.MINOR: another major is refused, a newer minor's unknown fields are kept."""
-MAX_HEADERS: Final = 32
 MAX_VALUE_BYTES: Final = 2 * 1_048_576
 """Twice the default record limit: what is longer was not written by us."""
-LETTER_VALUE_BYTES: Final = 65_536
-LETTER_KEY_BYTES: Final = 1_024
 
-_EVERY_TENANT_KINDS: Final = frozenset({"tick", "logic_version", "policy_set"})
+_EVERY_TENANT_KINDS: Final = frozenset(
+    {"tick", "logic_version", "policy_set", "key_registered", "ticket_key_registered"}
+)
 _LAST_CONTROL_TYPE: Final = max(ControlType.values())
 _KEYED_BY_EXECUTION: Final = frozenset({TaskInput, PlanInput})
 
@@ -55,7 +55,7 @@ def decode(record: LogRecord, expected: type[M]) -> M:
 
     Raises:
         BadRecord: EMPTY, SIZE, HEADERS, HEADER_MISSING, TYPE_MISMATCH, VERSION, BAD_TENANT_ID, DECODE,
-            TENANT_SPOOF or ENUM; the record goes to dead-letters.
+            DEPTH, COUNT, TENANT_SPOOF, BLOB_REF or ENUM; the record goes to dead-letters.
     """
     value = record.value
     if not value:
@@ -71,10 +71,13 @@ def decode(record: LogRecord, expected: type[M]) -> M:
     try:
         message = expected.FromString(value)
     except (DecodeError, ValueError) as error:
+        if is_nested(value):
+            raise BadRecord("DEPTH", f"more than {MAX_DEPTH} levels of nesting") from None
         raise BadRecord("DECODE", f"not a {expected.__name__}: {str(error)[:120]!a}") from None
+    refuse_bombs(message, value)
     if expected not in _KEYED_BY_EXECUTION:
         _check_key(record.key, raw_tenant)
-    _check_message(message, tenant)
+    _check_message(message, tenant, value)
     return message
 
 
@@ -91,6 +94,8 @@ def _said(headers: Headers) -> tuple[bytes, bytes, bytes]:
         if name in found:
             raise BadRecord("HEADERS", f"header {name[:64]!a} is there twice")
         found[name] = value
+    if (size := size_of(headers)) > MAX_HEADER_BYTES:
+        raise BadRecord("HEADERS", f"the headers have {size} bytes, the most is {MAX_HEADER_BYTES}")
     for name in (TYPE, SCHEMA, TENANT):
         if not found.get(name):
             raise BadRecord("HEADER_MISSING", f"there is no header {name}")
@@ -115,9 +120,11 @@ def _check_key(key: bytes | None, tenant: bytes) -> None:
         raise BadRecord("TENANT_SPOOF", f"the header says {tenant!a}, the key {(key or b'')[:128]!a}")
 
 
-def _check_message(message: Any, tenant: str) -> None:
+def _check_message(message: Any, tenant: str, value: bytes) -> None:
     said = getattr(message, "tenant_id", None)
     if said is not None and said != tenant:
+        if not said and is_nested(value):
+            raise BadRecord("DEPTH", f"more than {MAX_DEPTH} levels of nesting")
         raise BadRecord("TENANT_SPOOF", f"the header says {tenant!a}, the message {said[:64]!a}")
     check = _CHECKS.get(type(message))
     if check is not None:
@@ -141,6 +148,10 @@ def _check_envelope(envelope: ExecutionEnvelope, tenant: str) -> None:
         _check_execution(envelope.task_execution, tenant)
     elif kind == "plan_execution":
         _check_execution(envelope.plan_execution, tenant)
+        for given in envelope.plan_execution.result.next_inputs:
+            _check_payload(given.input_data, tenant)
+    elif kind == "lifetime_start":
+        _check_payload(envelope.lifetime_start.input, tenant)
     elif kind == "command":
         command = envelope.command
         if command.WhichOneof("command") == "complete":
@@ -153,6 +164,22 @@ def _check_execution(execution: TaskExecution | PlanExecution, tenant: str) -> N
             "TENANT_SPOOF", f"the envelope says {tenant!a}, the execution {execution.tenant_id[:64]!a}"
         )
     _check_execution_headers(execution.headers)
+    if execution.result.HasField("blob_reference"):
+        _check_reference(execution.result.blob_reference, tenant)
+
+
+def _check_payload(payload: Payload, tenant: str) -> None:
+    if payload.HasField("blob"):
+        _check_reference(payload.blob, tenant)
+
+
+def _check_reference(reference: BlobReference, tenant: str) -> None:
+    """Refuse whatever is not the computed key of this tenant's value: nothing else is ever opened."""
+    sha256, uri = reference.sha256, reference.uri
+    if not uri and len(reference.inline_content) == reference.size_bytes:
+        return
+    if not is_sha256(sha256) or uri != f"{tenant}/{sha256[:2]}/{sha256}" or reference.size_bytes < 0:
+        raise BadRecord("BLOB_REF", f"{uri[:160]!a} is not the key of a value of {tenant}")
 
 
 def _check_input(message: TaskInput | PlanInput, tenant: str) -> None:
@@ -170,7 +197,7 @@ def _check_view(view: LifetimeView, tenant: str) -> None:
     _check_enum("status", view.status, 6)
 
 
-def _check_letter(_letter: DeadLetter, _tenant: str) -> None:
+def _check_letter(_letter: DeadLetter | LetterRequeued, _tenant: str) -> None:
     """Nothing more: a letter may be about what has no valid tenant, and is then everybody's."""
 
 
@@ -197,39 +224,6 @@ _CHECKS: Final[dict[type[Message], Callable[[Any, str], None]]] = {
     ExecutionEvent: _check_event,
     LifetimeView: _check_view,
     DeadLetter: _check_letter,
+    LetterRequeued: _check_letter,
     CheckpointPointer: _check_pointer,
 }
-
-
-def dead_letter(record: LogRecord, error: BadRecord, source: Source | None = None) -> DeadLetter:
-    """Return the letter about `record`: its bytes (capped), its coordinates and why; text is escaped.
-
-    `tenant_id` is the header's, else the key's, when valid; else "*", for whoever runs the installation. A
-    record on which the tenants disagree is "*" too: its bytes may belong to another tenant than it says.
-    """
-    value = record.value or b""
-    letter = DeadLetter(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        key=(record.key or b"")[:LETTER_KEY_BYTES],
-        value=value[:LETTER_VALUE_BYTES],
-        value_size_bytes=len(value),
-        reason=error.reason,
-        detail=ascii(error.detail[:512])[1:-1],
-        tenant_id=_letter_tenant(record, error),
-        source=source,
-    )
-    letter.appended_at.FromMilliseconds(max(record.timestamp_ms, 0))
-    return letter
-
-
-def _letter_tenant(record: LogRecord, error: BadRecord) -> str:
-    if error.reason == "TENANT_SPOOF":
-        return EVERY_TENANT
-    said = [value for name, value in record.headers[:MAX_HEADERS] if name == TENANT]
-    for raw in (*said, (record.key or b"").partition(b"/")[0]):
-        text = raw[:128].decode("ascii", "replace")
-        if is_tenant_id(text):
-            return text
-    return EVERY_TENANT

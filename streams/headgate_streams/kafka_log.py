@@ -20,10 +20,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports 
 )
 
 from headgate_graphs.errors import HeadgateError, LogUnavailable, UserError
-from headgate_streams.kafka.clients import ANSWER_S, SHARED, Troubles, kafka_error, meaning, open_client
+from headgate_streams.kafka.clients import ANSWER_S, OPEN, SHARED, Troubles, kafka_error, meaning, metadata
 from headgate_streams.kafka.consumer import AGAIN, AGAIN_S, KafkaConsumer, KafkaReader
+from headgate_streams.kafka.material import Held, Material
 from headgate_streams.kafka.producer import KafkaProducer
 from headgate_streams.port import TopicDescription, TopicPartition
+from headgate_streams.security import KafkaSecurity
 from headgate_streams.topics import check_partitions
 
 _T = TypeVar("_T")
@@ -34,31 +36,45 @@ _PRODUCER_ONLY: Final = frozenset({"message.max.bytes", "linger.ms", "compressio
 """Options that only the producer understands, or should get."""
 _LEADERS_S: Final = 30.0
 """How long the partitions of new topics may take to answer."""
+_64 = (1 << 64) - 1
+"""Half of a topic id; the client gives it with a sign."""
 
 
 class KafkaLog:
     """A Kafka cluster. Nothing is asked of it before the first use."""
 
-    def __init__(self, bootstrap: str, options: Mapping[str, str] | None = None) -> None:
-        """Take the bootstrap servers and further client options, which win over ours."""
-        self._bootstrap = bootstrap
-        self._options = dict(options or {})
-        self._reading = {k: v for k, v in self._options.items() if k not in _PRODUCER_ONLY}
-        self._troubles = Troubles(bootstrap)
-        self._lock = threading.Lock()
-        self._client: AdminClient | None = None
+    def __init__(
+        self, bootstrap: str, options: Mapping[str, str] | None = None, security: KafkaSecurity = OPEN
+    ) -> None:
+        """Take the bootstrap servers and further client options, which win over ours.
 
-    def producer(self) -> KafkaProducer:
+        Raises:
+            UserError: A file that `security` names cannot be read.
+        """
+        given = dict(options or {})
+        reading = {name: value for name, value in given.items() if name not in _PRODUCER_ONLY}
+        self._producing = Material(bootstrap, given, security)
+        self._reading = Material(bootstrap, reading, security)
+        self._lock = threading.Lock()
+        self._held: Held[AdminClient] | None = None
+        self._before: AdminClient | None = None
+        """The one that was replaced: another thread may still wait for its answer."""
+
+    @property
+    def _troubles(self) -> Troubles:
+        return self._admin_held().troubles
+
+    def producer(self, *, gather_ms: int | None = None) -> KafkaProducer:
         """Return a new producer."""
-        return KafkaProducer(self._bootstrap, self._options)
+        return KafkaProducer(self._producing, gather_ms)
 
     def consumer(self, group: str) -> KafkaConsumer:
         """Return a new member of `group`, once it subscribes."""
-        return KafkaConsumer(self._bootstrap, self._reading, group)
+        return KafkaConsumer(self._reading, group)
 
     def reader(self) -> KafkaReader:
         """Return a new reader outside any group."""
-        return KafkaReader(self._bootstrap, self._reading)
+        return KafkaReader(self._reading)
 
     def create_topics(self, topics: Iterable[TopicDescription]) -> list[str]:
         """Create what is missing, with the broker's default replication; returns when all can be used."""
@@ -116,11 +132,7 @@ class KafkaLog:
             time.sleep(0.02)
 
     def _partition_counts(self) -> dict[str, int]:
-        try:
-            topics = self._admin().list_topics(timeout=ANSWER_S).topics
-        except KafkaException as exception:
-            self._admin().poll(0)
-            raise self._troubles.unavailable("for the list of topics") from exception
+        topics = metadata(self._admin(), self._troubles, "for the list of topics").topics
         return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None}
 
     def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
@@ -140,6 +152,10 @@ class KafkaLog:
         entries = self._wait(future, "cannot describe topics")
         source = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
         return {name: entry.value for name, entry in sorted(entries.items()) if entry.source == source}
+
+    def topics(self, prefix: str) -> list[str]:
+        """Return the names of all topics that begin with `prefix`, sorted; those that this user may see."""
+        return sorted(name for name in self._partition_counts() if name.startswith(prefix))
 
     def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Return (beginning, end), in two requests whatever the number of partitions."""
@@ -173,11 +189,15 @@ class KafkaLog:
             raise self._explained(error, f"cannot read the offsets of {where}") from exception
 
     def _admin(self) -> AdminClient:
+        return self._admin_held().client
+
+    def _admin_held(self) -> Held[AdminClient]:
         with self._lock:
-            if self._client is None:
-                options: dict[str, Any] = {**SHARED, "bootstrap.servers": self._bootstrap, **self._reading}
-                self._client = open_client(AdminClient, options, self._troubles)
-            return self._client
+            if self._held is None:
+                self._held = Held(AdminClient, SHARED, self._reading)
+            elif self._held.is_stale() and (client := self._held.successor()) is not None:
+                self._before, self._held.client = self._held.client, client
+            return self._held
 
     def _wait(self, future: Future[_T], doing: str) -> _T:
         try:
@@ -197,6 +217,14 @@ class KafkaLog:
         except TimeoutError as error:
             raise self._troubles.unavailable(f"({doing})") from error
 
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Ask the brokers to move the beginnings; raises LogUnavailable when they do not."""
+        asked = [confluent_kafka.TopicPartition(*tp, offset) for tp, offset in offsets.items()]
+        if not asked:
+            return
+        for tp, future in self._admin().delete_records(asked, request_timeout=ANSWER_S).items():
+            self._wait(future, f"cannot delete records of {tp.topic}[{tp.partition}]")
+
     def members(self, group: str) -> int | None:
         """Ask the group's coordinator; None when it does not say, as to who may not describe the group."""
         deadline = time.monotonic() + ANSWER_S
@@ -212,7 +240,15 @@ class KafkaLog:
                 return None
             time.sleep(AGAIN_S)
 
+    def topic_id(self, topic: str) -> str:
+        """Ask the broker; it gives every topic an id of its own."""
+        request = confluent_kafka.TopicCollection([topic])
+        future = self._admin().describe_topics(request, request_timeout=ANSWER_S)[topic]
+        found = self._wait(future, f"cannot describe topic {topic}").topic_id
+        high, low = found.get_most_significant_bits(), found.get_least_significant_bits()
+        return f"{high & _64:016x}{low & _64:016x}"
+
     def close(self) -> None:
         """Let the admin client go."""
         with self._lock:
-            self._client = None
+            self._held = self._before = None

@@ -8,7 +8,7 @@ file: order within a partition, at-least-once reading, one owner per partition, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from headgate_streams.local.consumer import LocalConsumer
@@ -49,6 +49,23 @@ class _CreateTopics:
             writer.changed()
 
 
+class _DeleteBefore:
+    """Work that deletes the oldest records of partitions."""
+
+    durable = True
+
+    def __init__(self, offsets: Mapping[int, int]) -> None:
+        self._offsets = offsets
+
+    def apply(self, writer: Writer) -> None:
+        for pid, offset in self._offsets.items():
+            base = pid << OFFSET_BITS
+            end = base + min(offset, writer.places[pid].next_offset)
+            writer.connection.execute("DELETE FROM records WHERE id >= ? AND id < ?", (base, end))
+            for row_id in [row_id for row_id in writer.tail if base <= row_id < end]:
+                del writer.tail[row_id]
+
+
 class LocalLog:
     """The embedded log of one file, shared by the threads of this process and by other processes."""
 
@@ -59,8 +76,8 @@ class LocalLog:
         self._max_record_bytes = max_record_bytes
         self._heartbeats = Heartbeats(self._writer)
 
-    def producer(self) -> LocalProducer:
-        """Return a new producer."""
+    def producer(self, *, gather_ms: int | None = None) -> LocalProducer:  # noqa: ARG002
+        """Return a new producer; it gathers until `poll` anyway."""
         return LocalProducer(self._writer, self._max_record_bytes)
 
     def consumer(self, group: str) -> LocalConsumer:
@@ -85,16 +102,24 @@ class LocalLog:
             row[0]: TopicDescription(row[0], row[1], json.loads(row[2])) for row in rows if row[0] in wanted
         }
 
+    def topics(self, prefix: str) -> list[str]:
+        """Return the names of all topics that begin with `prefix`, sorted."""
+        names = [name for (name,) in self._database.read("SELECT name FROM topics")]
+        return sorted(name for name in names if name.startswith(prefix))
+
     def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
-        """Return (0, end) of each: nothing is ever removed from this log."""
+        """Return (beginning, end) of each; the beginning is 0 until something is deleted."""
         self._writer.refresh()
-        return {tp: (0, self._writer.places[self._writer.partition_id(tp)].next_offset) for tp in partitions}
+        ids = {tp: self._writer.partition_id(tp) for tp in partitions}
+        ends = {tp: self._writer.places[pid].next_offset for tp, pid in ids.items()}
+        return {tp: (self._database.beginning(pid, ends[tp]), ends[tp]) for tp, pid in ids.items()}
 
     def offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int:
         """Search by halves, as append times never fall within a partition."""
         self._writer.refresh()
         pid = self._writer.partition_id(partition)
-        low, high = 0, self._writer.places[pid].next_offset
+        high = self._writer.places[pid].next_offset
+        low = self._database.beginning(pid, high)
         while low < high:
             middle = (low + high) // 2
             row_id = pid << OFFSET_BITS | middle
@@ -102,9 +127,17 @@ class LocalLog:
             low, high = (middle + 1, high) if stamp < timestamp_ms else (low, middle)
         return low
 
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Delete the rows; the file is not made smaller, but what is free in it is used again."""
+        self._writer.run(_DeleteBefore({self._writer.partition_id(tp): at for tp, at in offsets.items()}))
+
     def members(self, group: str) -> int:
         """Count the members that are alive."""
         return count_living(self._database, group)
+
+    def topic_id(self, topic: str) -> str:  # noqa: ARG002
+        """Return nothing: a topic of this log is never deleted."""
+        return ""
 
     def close(self) -> None:
         """Stop the heartbeats and close the file."""

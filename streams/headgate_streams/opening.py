@@ -15,6 +15,7 @@ def open_log(settings: StreamSettings) -> Log:
     """Return the Kafka log when a broker is named, else the embedded one; the caller closes it.
 
     Raises:
+        UserError: A file with a password or with TLS material cannot be read.
         LogUnavailable: The embedded log's file cannot be opened. Kafka is asked at its first use.
     """
     if settings.kafka is not None:
@@ -22,7 +23,7 @@ def open_log(settings: StreamSettings) -> Log:
         from headgate_streams.kafka_log import KafkaLog
 
         options = {"message.max.bytes": str(settings.max_record_bytes), **settings.kafka_options}
-        return KafkaLog(settings.kafka, options)
+        return KafkaLog(settings.kafka, options, settings.security)
     from headgate_streams.local_log import LocalLog
 
     path = ":memory:" if settings.in_memory else settings.local / "log.sqlite3"

@@ -86,6 +86,9 @@ class LogProducer(Protocol):
     def poll(self, timeout_s: float = 0.0) -> int:
         """Serve delivery reports; return how many were served."""
 
+    def push(self, timeout_s: float) -> int:
+        """As `poll`, but send what waits for others to join it at once, and return when all is reported."""
+
     def flush(self, timeout_s: float = 30.0) -> None:
         """Return when all that is queued is durable (acks=all) and reported; LogUnavailable on timeout."""
 
@@ -148,8 +151,11 @@ class LogReader(Protocol):
 class Log(Protocol):
     """A durable, partitioned, ordered log with consumer groups. Safe to share between threads."""
 
-    def producer(self) -> LogProducer:
-        """Return a new producer."""
+    def producer(self, *, gather_ms: int | None = None) -> LogProducer:
+        """Return a new producer; with `gather_ms` a record may wait so long for others to join it.
+
+        For who flushes anyway: `flush` and `push` end the wait.
+        """
 
     def consumer(self, group: str) -> LogConsumer:
         """Return a new member of `group`.
@@ -170,14 +176,26 @@ class Log(Protocol):
     def describe(self, topics: Iterable[str]) -> dict[str, TopicDescription]:
         """Return those of `topics` that exist."""
 
+    def topics(self, prefix: str) -> list[str]:
+        """Return the names of all topics that begin with `prefix`, sorted."""
+
     def offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Return (beginning, end) offsets; end is the offset the next record will get."""
 
     def offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int:
         """Return the first offset whose append time is not before `timestamp_ms`; the end if none."""
 
+    def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Delete the records of each partition before its offset; a reader that needs one is refused.
+
+        Nothing can be deleted from the middle. What is before the beginning already changes nothing.
+        """
+
     def members(self, group: str) -> int | None:
         """Return how many members a consumer group has; None when the log does not tell."""
+
+    def topic_id(self, topic: str) -> str:
+        """Return which of the topics that ever had this name it is; empty when the log does not tell."""
 
     def close(self) -> None:
         """Release everything that is shared."""

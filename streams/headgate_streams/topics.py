@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from headgate_graphs.errors import UserError
-from headgate_graphs.ids import is_name
+from headgate_graphs.ids import is_name, is_tenant_id
 from headgate_streams.port import TopicDescription
 
 _DAY_MS: Final = 86_400_000
@@ -26,21 +26,39 @@ _WORK: Final = _deleted_after(30)
 _LETTERS: Final = _deleted_after(90)
 
 
-class Topics:
-    """The topics of one installation."""
+SHARED: Final = "shared"
+"""The placement of every tenant that has no topics of its own."""
+_TAKEN: Final = frozenset(
+    {"executions", "task-inputs", "plan-inputs", "control-events", "lifetimes", "checkpoints", "dead-letters"}
+    | {"gate", "task-workers", "plan-workers", SHARED}
+)
+"""A tenant of such a name would have topics or groups among those of the shared placement."""
 
-    def __init__(self, prefix: str = "headgate") -> None:
-        self.prefix = prefix
-        self.executions = f"{prefix}.executions"
+
+class Topics:
+    """The topics and consumer groups of one placement: the shared ones, or those of one dedicated tenant."""
+
+    def __init__(self, prefix: str = "headgate", placement: str = SHARED) -> None:
+        if placement != SHARED:
+            _check_placement(placement)
+        self.prefix = prefix if placement == SHARED else f"{prefix}.{placement}"
+        """What every name of the placement begins with; a dot follows."""
+        self.executions = f"{self.prefix}.executions"
         """The log: ExecutionEnvelope, keyed by tenant."""
-        self.control_events = f"{prefix}.control-events"
+        self.control_events = f"{self.prefix}.control-events"
         """Verdicts: ExecutionEvent, keyed by tenant."""
-        self.lifetimes = f"{prefix}.lifetimes"
+        self.lifetimes = f"{self.prefix}.lifetimes"
         """Compacted LifetimeViews, keyed tenant/lifetime and tenant/lifetime/end."""
-        self.checkpoints = f"{prefix}.checkpoints"
+        self.checkpoints = f"{self.prefix}.checkpoints"
         """Compacted pointers to the gate's checkpoints; one partition."""
-        self.dead_letters = f"{prefix}.dead-letters"
+        self.dead_letters = f"{self.prefix}.dead-letters"
         """DeadLetter, keyed by tenant."""
+        self.gate_group = f"{self.prefix}.gate"
+        """The group of the gates, whose offsets say what they have acted on."""
+
+    def workers_group(self, kind: str, queue: str = "") -> str:
+        """Return the group of the workers of a kind (task or plan) on a named queue, or the default one."""
+        return f"{self.prefix}.{kind}-workers{f'.{queue}' if queue else ''}"
 
     def task_inputs(self, queue: str = "") -> str:
         """Return the topic of TaskInputs of a named queue, or of the default one."""
@@ -68,6 +86,15 @@ class Topics:
             TopicDescription(self.checkpoints, 1, _COMPACTED),
             TopicDescription(self.dead_letters, partitions, _LETTERS),
         ]
+
+
+def _check_placement(placement: str) -> None:
+    if not is_tenant_id(placement):
+        raise UserError(f"placement: {placement[:64]!a} is neither {SHARED} nor a tenant id")
+    if placement in _TAKEN:
+        raise UserError(
+            f"placement: a tenant called {placement} cannot have topics of its own: the name is taken"
+        )
 
 
 def check_partitions(topic: TopicDescription, existing: int | None) -> None:

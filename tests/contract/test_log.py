@@ -201,3 +201,53 @@ def test_offsets_and_times(bench: Bench) -> None:
 def test_offsets_of_a_missing_partition_are_an_error(bench: Bench) -> None:
     with pytest.raises(UserError, match="there is no partition"):
         bench.log.offsets([TopicPartition(bench.topic, 99)])
+
+
+def test_topics_are_found_by_the_beginning_of_their_names(log: Log, topic_prefix: str) -> None:
+    names = [f"{topic_prefix}.b", f"{topic_prefix}.a.1", f"{topic_prefix}x.a"]
+    log.create_topics([TopicDescription(name, 1, {}) for name in names])
+    assert log.topics(f"{topic_prefix}.") == [f"{topic_prefix}.a.1", f"{topic_prefix}.b"]
+    assert log.topics(f"{topic_prefix}.nothing") == []
+
+
+def test_the_oldest_records_can_be_deleted_and_nothing_else_moves(bench: Bench) -> None:
+    fill(bench, 10, partition=1)
+    fill(bench, 3, partition=2)
+    first, second = TopicPartition(bench.topic, 1), TopicPartition(bench.topic, 2)
+    bench.log.delete_before({first: 4, second: 3})
+    assert bench.log.offsets([first, second]) == {first: (4, 10), second: (3, 3)}
+    bench.log.delete_before({first: 2})
+    assert bench.log.offsets([first]) == {first: (4, 10)}
+    assert bench.log.offset_at(first, 0) == 4
+    fill(bench, 1, partition=2)
+    reader = bench.reader()
+    reader.assign({first: 4, second: 3})
+    found = read(reader, 7)
+    assert [r.offset for r in found if r.partition == 1] == list(range(4, 10))
+    assert [r.offset for r in found if r.partition == 2] == [3]
+
+
+def test_a_group_begins_where_what_was_deleted_ended(bench: Bench) -> None:
+    fill(bench, 5)
+    place = TopicPartition(bench.topic, 0)
+    bench.log.delete_before({place: 3})
+    consumer = bench.consumer()
+    consumer.subscribe([bench.topic])
+    found: list[LogRecord] = []
+
+    def enough() -> bool:
+        found.extend(consumer.poll(0.1))
+        return len(found) >= 2
+
+    eventually(enough, timeout_s=30)
+    assert [record.offset for record in found] == [3, 4]
+
+
+def test_reading_what_was_deleted_is_refused(bench: Bench) -> None:
+    fill(bench, 5)
+    place = TopicPartition(bench.topic, 0)
+    bench.log.delete_before({place: 3})
+    reader = bench.reader()
+    reader.assign({place: 1})
+    with pytest.raises(LogTruncated):
+        eventually(lambda: reader.poll(0.1), timeout_s=20)

@@ -13,7 +13,10 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from headgate_graphs.errors import NonRetryable, UserError
+from headgate_streams.limits import MAX_DEPTH, is_too_deep
 
+MAX_VALUE_BYTES = 256 * 1024 * 1024
+"""A value above this is not turned into JSON at all, which would need several times its memory."""
 MAX_METADATA_BYTES = 16 * 1024
 """Metadata travels in the log and is looked at by every condition: it stays small."""
 
@@ -26,6 +29,12 @@ class InputInvalid(NonRetryable):
 
 class ResultInvalid(NonRetryable):
     """A return value that cannot be reported."""
+
+
+class ResultTooLarge(ResultInvalid):
+    """A return value that is larger than anything that is stored."""
+
+    code = "RESULT_TOO_LARGE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +75,22 @@ def call_of(function: Callable[..., Any]) -> Call:
 
 
 def to_json(value: Any) -> str:
-    """Return the JSON text of a handler's value; raises ResultInvalid when JSON cannot say it.
+    """Return the JSON text of a handler's value.
 
     NaN and infinities are refused: other readers of the log do not know them.
+
+    Raises:
+        ResultTooLarge: It is above MAX_VALUE_BYTES; found out before any of it is copied.
+        ResultInvalid: JSON cannot say it, or it is nested deeper than records may be.
     """
+    text = _text_of(value)
+    if is_too_deep(text):
+        raise ResultInvalid(f"the returned value is nested deeper than {MAX_DEPTH} levels")
+    return text
+
+
+def _text_of(value: Any) -> str:
+    _refuse_giants(value)
     try:
         return _dumps(value)
     except TypeError:
@@ -77,9 +98,35 @@ def to_json(value: Any) -> str:
     except (ValueError, RecursionError) as error:
         raise ResultInvalid(f"the returned value is not JSON: {error}") from None
     try:
-        return _dumps(to_jsonable_python(value, by_alias=True))
+        plain = to_jsonable_python(value, by_alias=True)
+        _refuse_giants(plain)
+        return _dumps(plain)
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise ResultInvalid(f"the returned {type(value).__name__} is not JSON: {error}") from None
+
+
+def _refuse_giants(value: Any) -> None:
+    """Raise ResultTooLarge for plain data whose JSON is certainly too large, before any of it is copied."""
+    if _weight(value, {}, 0) > MAX_VALUE_BYTES:
+        raise ResultTooLarge(f"the returned value is above {MAX_VALUE_BYTES} bytes")
+
+
+def _weight(value: Any, known: dict[int, int], depth: int) -> int:
+    """Return about how long the JSON of plain data is; what is there many times is looked at once."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    if not isinstance(value, dict | list | tuple):
+        return 1
+    if depth > MAX_DEPTH:
+        raise ResultInvalid(f"the returned value is nested deeper than {MAX_DEPTH} levels")
+    weight = known.get(id(value))
+    if weight is None:
+        known[id(value)] = 0  # of what holds itself; the encoder refuses it
+        weight = 2 + len(value) + sum(_weight(part, known, depth + 1) for part in value)
+        if isinstance(value, dict):
+            weight += sum(_weight(part, known, depth + 1) for part in value.values())
+        known[id(value)] = weight
+    return weight
 
 
 def metadata_json(metadata: Mapping[str, Any]) -> str:

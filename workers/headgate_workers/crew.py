@@ -14,6 +14,8 @@ from headgate_workers.runner import Finished, Runner
 from headgate_workers.work import Work
 
 _LOGGER = logging.getLogger(__name__)
+MAX_RENEWED = 1_000
+"""Runs of one heartbeat: about 200 KB, whatever the worker's concurrency."""
 _LOOKS = 2
 """A process that was stopped and goes on sees an old silence once; a blocked loop is silent at every look."""
 
@@ -72,8 +74,12 @@ class Crew:
         return ended
 
     def renewals(self) -> list[tuple[str, list[Work]]]:
-        """Return tenants whose leases must be renewed now, with their leased runs."""
-        return self._leases.due(time.monotonic())
+        """Return tenants whose leases must be renewed now, with their leased runs, MAX_RENEWED at most."""
+        return [
+            (tenant, works[at : at + MAX_RENEWED])
+            for tenant, works in self._leases.due(time.monotonic())
+            for at in range(0, len(works), MAX_RENEWED)
+        ]
 
     def cancel(self, works: Sequence[Work], cause: Cause) -> None:
         """Cancel these."""

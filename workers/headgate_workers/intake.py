@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from headgate_graphs.errors import BadRecord, LogUnavailable, PartitionLost
@@ -10,6 +11,7 @@ from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_streams.codec import decode
 from headgate_streams.crash import crash_point
+from headgate_streams.flood import FloodLimit
 from headgate_streams.offsets import OffsetTracker, SourceCursor
 from headgate_streams.port import Committed, LogConsumer, LogRecord, TopicPartition
 from headgate_workers.work import Work
@@ -45,17 +47,19 @@ class Intake:
         expected: type[TaskInput] | type[PlanInput],
         on_bad: Callable[[LogRecord, BadRecord, Share], None],
         drain: Callable[[Sequence[Share]], None],
+        dead_letter_limit: int = 0,
     ) -> None:
         """Join the group.
 
         `on_bad` deals with a bad record; `drain` returns when shares that are taken away are settled, or
-        time is up.
+        time is up. A partition with more than `dead_letter_limit` bad records a minute is paused for a while.
         """
         self._consumer = consumer
         self._expected = expected
         self._on_bad = on_bad
         self._drain = drain
         self._shares: dict[int, Share] = {}
+        self._flood = FloodLimit(dead_letter_limit)
         self._is_paused: bool | None = False
         self.oldest_ms = 0
         """Append time of the oldest input of the last `take`."""
@@ -68,6 +72,7 @@ class Intake:
         bad records have been handed on.
         """
         self._hold_back(room <= 0)
+        self._end_flood_pauses()
         works: list[Work] = []
         for record in self._consumer.poll(0.0 if room <= 0 else wait_s, max(room, 1)):
             share = self._shares.get(record.partition)
@@ -106,6 +111,7 @@ class Intake:
         except BadRecord as error:
             share.tracker.track(record.offset)
             self._on_bad(record, error, share)
+            self._count_bad(share.partition)
             return None
         if not received.HasField("source"):
             share.tracker.track(record.offset)
@@ -121,8 +127,22 @@ class Intake:
     def _hold_back(self, must_pause: bool) -> None:
         if must_pause != self._is_paused:
             self._is_paused = must_pause
-            partitions = [share.partition for share in self._shares.values()]
-            (self._consumer.pause if must_pause else self._consumer.resume)(partitions)
+            partitions = {share.partition for share in self._shares.values()}
+            if must_pause:
+                self._consumer.pause(partitions)
+            else:
+                self._consumer.resume(partitions.difference(self._flood.paused()))
+
+    def _count_bad(self, partition: TopicPartition) -> None:
+        pause_s = self._flood.note(partition, time.monotonic())
+        if pause_s:
+            _LOGGER.warning("%s", self._flood.warning(partition, pause_s))
+            self._consumer.pause([partition])
+
+    def _end_flood_pauses(self) -> None:
+        over = self._flood.over(time.monotonic())
+        if over and not self._is_paused:
+            self._consumer.resume(over)
 
     def _commit(self, ready: Mapping[TopicPartition, Committed]) -> None:
         self._consumer.commit(ready)
@@ -157,6 +177,7 @@ class Intake:
             self._lose(shares)
 
     def _lose(self, shares: Sequence[Share]) -> None:
+        self._flood.forget(share.partition for share in shares)
         for share in shares:
             share.is_lost = True
             self._shares.pop(share.partition.partition, None)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from headgate_graphs.errors import BadRecord, DeliveryFailed, HeadgateError, LogUnavailable
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
-from headgate_streams.codec import dead_letter, encode
+from headgate_streams.codec import encode
+from headgate_streams.letters import dead_letter, tell
 from headgate_streams.port import Delivery, LogProducer, LogRecord
 from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.topics import Topics, partition_for
@@ -38,6 +39,7 @@ class Outbox:
         """Append the dead letter of a record; `then` is called when it is durable."""
         _LOGGER.warning("%s-%d@%d is a dead letter: %s", record.topic, record.partition, record.offset, error)
         letter = dead_letter(record, error)
+        tell(letter)
         key = letter.tenant_id.encode()
         value, headers = encode(letter, letter.tenant_id)
         on_delivery = self._confirming(lambda _delivery: then())
@@ -53,12 +55,15 @@ class Outbox:
         )
 
     def send(self, timeout_s: float = 0.0) -> None:
-        """Hand over what waits and report deliveries. Raises DeliveryFailed when one was refused."""
+        """Hand over what waits and report deliveries; who waits for them is in a hurry.
+
+        Raises DeliveryFailed when one was refused.
+        """
         try:
             while self._waiting:
                 self._waiting[0]()
                 self._waiting.popleft()
-            self._producer.poll(timeout_s)
+            self._producer.push(timeout_s) if timeout_s else self._producer.poll()
         except LogUnavailable as error:
             _LOGGER.warning("nothing can be appended for now: %s", error)
         if self._refusal is not None:

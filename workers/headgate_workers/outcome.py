@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from headgate_graphs.errors import BadRecord, BlobUnavailable, HandlerFailed
 from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionStatus, Payload
 from headgate_workers.brakes import Halt
+from headgate_workers.secrets import without_secrets
 
 MAX_MESSAGE_CHARACTERS = 2048
 
@@ -27,11 +28,14 @@ class Outcome:
 
 
 def failed(code: str, message: str, *, retryable: bool, exception_class: str = "") -> Outcome:
-    """Return a failure; the message is capped and escaped here."""
+    """Return a failure; here its message is freed of the worker's secrets, capped and escaped."""
     return Outcome(
         ExecutionStatus.EXECUTION_STATUS_FAILED,
         error=ExecutionError(
-            code=code, message=one_line(message), exception_class=exception_class, retryable=retryable
+            code=code,
+            message=one_line(without_secrets(message)),
+            exception_class=exception_class,
+            retryable=retryable,
         ),
     )
 

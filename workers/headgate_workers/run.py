@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headgate_protos.v1.common_pb2 import ExecutionStatus
+from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_workers.brakes import Halt
 from headgate_workers.context import Context, LazyValue, PlanContext, TaskContext
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from headgate_workers.runner import Runner
 
 _LOGGER = logging.getLogger("headgate.handler")
+_MOST_NEXT = 10_000
+"""The largest `max_fan_out` of a graph."""
 _COMPLETED = ExecutionStatus.EXECUTION_STATUS_COMPLETED
 
 
@@ -189,6 +192,10 @@ class Run:
 
     async def _decision(self, value: Any) -> Outcome:
         decision = _checked(value)
+        allowed = len(self.work.received.allowed_next_ids) if isinstance(self.work.received, PlanInput) else 0
+        if len(decision.next) > max(allowed, _MOST_NEXT):
+            # The gate says so too; this many would not even travel.
+            return failed("FANOUT", f"the plan named {len(decision.next)} tasks", retryable=True)
         packer, tenant = self._runner.packer, self.work.tenant_id
         room = packer.inline_budget_bytes
         output = await packer.pack(tenant, decision.output, room)

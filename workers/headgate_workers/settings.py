@@ -41,5 +41,8 @@ class WorkerSettings(BaseModel):
     """Tries at a blob store that does not answer, with doubling waits from 0.2 s (default 4)."""
     prefetch_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
     """Upstream bytes that are fetched from the blob store before an async handler begins (default 64 MiB)."""
+    dead_letter_limit_per_minute: Annotated[int, Field(ge=0)] = 60_000
+    """Bad records that a partition may yield a minute, and at once; above it, it is not read for a while, and
+    is read again by itself. 0 for no limit (default 60,000)."""
     name: str = Field(default_factory=worker_name)
     """Names this worker in announcements and heartbeats, for people."""

@@ -53,7 +53,6 @@ from headgate_streams.blobs import BlobStore
 from headgate_streams.crash import crash_point
 from headgate_streams.port import Delivery, Log, LogRecord, TopicDescription, TopicPartition
 from headgate_streams.settings import StreamSettings
-from headgate_streams.topics import Topics
 from headgate_workers.control import ControlFollower
 from headgate_workers.crew import Crew
 from headgate_workers.execution import announcement, heartbeat, report
@@ -97,7 +96,7 @@ class Worker:
         self._registry = registry
         self._settings = settings or WorkerSettings()
         self._streams = stream_settings or StreamSettings.read()
-        self._topics = Topics(self._streams.topic_prefix)
+        self._topics = self._streams.topics()
         self._crew = Crew(
             lambda: Runner(kind, registry, blobs, self._settings, self._streams, self._control.brakes.on),
             self._settings.loop_patience_s,
@@ -152,11 +151,10 @@ class Worker:
         return of_kind(queue_name)
 
     def _join(self, queue_name: str) -> None:
-        suffix = f".{queue_name}" if queue_name else ""
-        consumer = self._log.consumer(f"{self._topics.prefix}.{self._kind.value}-workers{suffix}")
+        consumer = self._log.consumer(self._topics.workers_group(self._kind.value, queue_name))
         expected = TaskInput if self._kind is NodeKind.TASK else PlanInput
-        topic = self._inputs(queue_name)
-        self._intakes.append(Intake(consumer, topic, expected, self._on_bad, self._drain_shares))
+        topic, limit = self._inputs(queue_name), self._settings.dead_letter_limit_per_minute
+        self._intakes.append(Intake(consumer, topic, expected, self._on_bad, self._drain_shares, limit))
 
     # One turn ------------------------------------------------------------------------------------------
 
@@ -164,6 +162,9 @@ class Worker:
         wait_s = self._wait() / len(self._intakes)
         for intake in self._intakes:
             self._take_in(intake, wait_s)
+        if not self._crew and self._outbox.unconfirmed:
+            # Nothing runs and nothing came: what was appended need not wait for company.
+            self._outbox.send(_SHORT_WAIT_S)
         self._serve()
         self._report(self._crew.replace_blocked())
 
@@ -187,7 +188,7 @@ class Worker:
             idle_s = time.monotonic() - self._crew.last_event_s
             self._collect(min(_LONGEST_BUSY_WAIT_S, max(_SHORT_WAIT_S, idle_s / 10)))
             return 0.0
-        return _SHORT_WAIT_S if self._outbox.unconfirmed else self._settings.idle_wait_s
+        return 0.0 if self._outbox.unconfirmed else self._settings.idle_wait_s
 
     def _take_in(self, intake: Intake, wait_s: float) -> None:
         room = self._room()

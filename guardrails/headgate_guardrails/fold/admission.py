@@ -21,13 +21,14 @@ from headgate_guardrails.fold.state import InFlight, Lifetime, Tenant, Work
 from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Turn, stamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, plan_pb2, task_pb2
+from headgate_streams.signing import ticket
 
 START_WITHIN_MS = 3_600_000
 """How long an input may wait for a worker before it is dispatched anew."""
 LEASE_MS = 10_000
 """How long an announced run may be silent; heartbeats come at a third of it."""
-MAX_INPUT_BYTES = 900_000
-"""A joined input above this would not fit into a record of the log."""
+MAX_INPUT_BYTES = 1_000_000
+"""An input above this would not fit into a record of the log."""
 MAX_LOOKED_AT = 64
 """Waiting lifetimes that are looked at for one whose work fits, so that a long line costs no more."""
 
@@ -176,30 +177,27 @@ def _next_waiting(tenant: Tenant) -> tuple[Lifetime, int] | None:
 
 def _dispatch(flow: Flow, work: Work, new_id: str, node: Task | Plan, hold: Amount) -> None:
     lifetime, turn = flow.lifetime, flow.turn
-    if sum(one.ByteSize() for one in work.upstreams) > MAX_INPUT_BYTES:
-        reason = f"INPUT_TOO_LARGE: what joins at {node.id} exceeds a record"
-        ending.end(flow, pb.LIFETIME_STATUS_FAILED, reason)
-        return
     timeout = timeout_of(node)
     nobody = isinstance(node, Task) and node.type in (HUMAN, SUBGRAPH)
     leased = not nobody and is_leased(node)
     due = turn.clock + (timeout if nobody else START_WITHIN_MS if leased else START_WITHIN_MS + timeout)
-    flight = lifetime.inflight[new_id] = InFlight(work, NOTHING if nobody else hold, due, leased)
+    flight = InFlight(work, NOTHING if nobody else hold, due, leased)
+    message = None if nobody else _input(flow, work, new_id, node, flight, timeout)
+    if message is not None and message.ByteSize() > MAX_INPUT_BYTES:
+        reason = f"INPUT_TOO_LARGE: what node {node.id} would be given exceeds a record"
+        ending.end(flow, pb.LIFETIME_STATUS_FAILED, reason)
+        return
+    lifetime.inflight[new_id] = flight
     leave(flow.tenant, lifetime, flight, 1)
     reserve(flow.tenant, lifetime, flight.hold or NOTHING)
     flow.arm(due)
-    if isinstance(node, Task) and node.type == HUMAN:
+    if message is not None:
+        topic = PLAN_INPUTS if isinstance(node, Plan) else TASK_INPUTS
+        turn.emit(topic, new_id, flow.tenant.tenant_id, message, node.config.queue or "")
+    elif isinstance(node, Task) and node.type == HUMAN:
         _ask(flow, flight, node)
-    elif isinstance(node, Task) and node.type == SUBGRAPH:
+    elif isinstance(node, Task):
         _descend(flow, new_id, work, node)
-    else:
-        turn.emit(
-            PLAN_INPUTS if isinstance(node, Plan) else TASK_INPUTS,
-            new_id,
-            flow.tenant.tenant_id,
-            _input(flow, work, new_id, node, flight, timeout),
-            node.config.queue or "",
-        )
 
 
 def _input(
@@ -228,6 +226,9 @@ def _input(
         message.leased = True
         stamp(message.start_by, flight.due)
         stamp(message.lease, LEASE_MS)
+    if lifetime.ticket_key:
+        secret = flow.turn.secrets[lifetime.ticket_key]
+        message.ticket = ticket(secret, flow.tenant.tenant_id, new_id)
     return message  # type: ignore[no-any-return]
 
 
@@ -271,6 +272,7 @@ def _descend(flow: Flow, new_id: str, work: Work, node: Task) -> None:
         return
     child = Lifetime(child_id, key, tenant.graphs[key].orchestrator)
     child.parent, child.parent_id, child.parent_execution_id = parent, parent.lifetime_id, new_id
+    child.ticket_key = flow.turn.state.ticket_key
     child.depth, child.priority = parent.depth + 1, parent.priority
     child.start_input = work.input_data or pb.Payload(json="null")
     tenant.lifetimes[child_id] = child

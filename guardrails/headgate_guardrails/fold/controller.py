@@ -20,6 +20,10 @@ TYPE_OF = {
 }
 
 
+MAX_ASKED_BYTES = 256_000
+"""What people are asked is shown in a view up to this size together, so that the view fits into a record."""
+
+
 class ExecutionController:
     """Publishes control events and views of one tenant in one turn."""
 
@@ -159,10 +163,13 @@ def lifetime_view(tenant_id: str, lifetime: Lifetime, clock_ms: int) -> executio
         tally = lifetime.nodes.get(node_id)
         if tally is not None:
             view.nodes.add(node_id=node_id, iterations=tally.iterations, usage=tally.spend.usage())
+    room = MAX_ASKED_BYTES
     for execution_id, flight in lifetime.inflight.items():
         if lifetime.graphs.nodes[flight.work.node_id].type == "human":
             waiting = view.waiting.add(execution_id=execution_id, node_id=flight.work.node_id)
             if flight.work.input_data is not None:
-                waiting.json_input = flight.work.input_data.json
+                asked = flight.work.input_data.json
+                room -= len(asked.encode())
+                waiting.json_input = asked if room >= 0 else ""
             stamp(waiting.deadline, flight.due)
     return view

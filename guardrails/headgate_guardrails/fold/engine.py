@@ -6,23 +6,43 @@ cannot be acted on becomes a dead letter and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from headgate_graphs.errors import BadRecord, HeadgateError
 from headgate_graphs.ids import EVERY_TENANT, is_name
 from headgate_guardrails.fold.admission import serve_waiting
+from headgate_guardrails.fold.authority import (
+    SIGNED,
+    check_signature,
+    register_key,
+    register_ticket_key,
+    require,
+)
 from headgate_guardrails.fold.definitions import register, set_policy
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.orders import known_lifetime, obey
+from headgate_guardrails.fold.quarantine import (
+    Hold,
+    HoldNeeded,
+    TenantFault,
+    announce,
+    check_note,
+    hold_tenant,
+    quarantine_said,
+    released,
+)
 from headgate_guardrails.fold.routing import begin
 from headgate_guardrails.fold.settlement import on_heartbeat, on_result, on_started
 from headgate_guardrails.fold.state import LOGIC_VERSION, Lifetime, PartitionState, Tenant
 from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
 from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp
 from headgate_protos.v1 import common_pb2 as pb
-from headgate_protos.v1 import execution_pb2
-from headgate_streams.codec import dead_letter, decode
+from headgate_protos.v1 import control_pb2, execution_pb2
+from headgate_streams.codec import decode
+from headgate_streams.letters import dead_letter
 from headgate_streams.port import LogRecord
 from headgate_streams.topics import partition_for
 
@@ -31,45 +51,114 @@ class UnknownLogic(HeadgateError):
     """The log was activated for a logic version that this binary does not have."""
 
 
+MissedReader = Callable[[int, int, int], Iterable[LogRecord]]
+"""(partition, first offset, end offset) -> the records of the log in between, in order."""
+
+
+class Surroundings(NamedTuple):
+    """What the fold needs besides the log: the same for every gate of an installation."""
+
+    missed: MissedReader
+    """Reads back what a quarantined tenant missed, when it is released."""
+    secrets: Mapping[str, bytes] = MappingProxyType({})
+    """Ticket keys by fingerprint."""
+    newest_logic: int = LOGIC_VERSION
+    """The newest logic version this process decides by; a test sets a lower one to act as an older binary."""
+
+
+def _nothing_to_read(_partition: int, first: int, end: int) -> Iterable[LogRecord]:
+    raise HeadgateError(f"this fold cannot read records {first} to {end} again")
+
+
+ALONE = Surroundings(_nothing_to_read)
+"""No keys, and no way back to earlier records: for folds that need neither."""
+
+
 class GuardrailEngine:
     """Folds records into the state of one partition. Deterministic; not thread-safe."""
 
-    def __init__(self, state: PartitionState) -> None:
+    def __init__(
+        self,
+        state: PartitionState,
+        surroundings: Surroundings = ALONE,
+        holds: Iterable[Hold] = (),
+        heeded: range = range(sys.maxsize),
+    ) -> None:
+        """Fold into `state`; hold back the tenants of `holds` at their records.
+
+        A note of the log that a tenant was held at an offset in `heeded` raises HoldNeeded unless it is; one
+        about any other offset came too late to matter, and changes nothing.
+        """
         self.state = state
+        self._surroundings = surroundings
+        self._holds: dict[int, list[Hold]] = {}
+        for hold in holds:
+            self._holds.setdefault(hold.offset, []).append(hold)
+        self._heeded = heeded
+        self._check_logic(state.logic_version)
+        for name in {state.ticket_key, *(life.ticket_key for life in lifetimes_of(state))} - {""}:
+            require(Turn(state, state.next_offset, surroundings.secrets), name)
 
     def apply(self, record: LogRecord) -> list[Output]:
         """Fold one record; return its outputs in order, each with its source.
 
-        Raises UnknownLogic when the log asks for logic this binary does not have. Any other exception is a
-        bug: the state may be torn and must be thrown away.
+        Raises UnknownLogic and UnknownTicketKey when this process must not fold the partition, TenantFault
+        and HoldNeeded when it must fold it again with a tenant held. Any other exception is a bug. After any
+        of them the state may be torn and must be thrown away.
         """
         state = self.state
         if record.timestamp_ms > state.clock_ms:
             state.clock_ms = record.timestamp_ms
-        turn = Turn(state, record.offset)
+        if self._holds:
+            for hold in self._holds.get(record.offset, ()):
+                hold_tenant(state, hold)
+        turn = Turn(state, record.offset, self._surroundings.secrets)
         if state.heap and state.heap[0][0] <= turn.clock:
             fire_due(turn)
+        self._take_or_bury(turn, record)
+        state.next_offset = record.offset + 1
+        return turn.outputs
+
+    def _take_or_bury(self, turn: Turn, record: LogRecord) -> None:
         try:
             self._take(turn, record)
         except BadRecord as error:
-            letter = dead_letter(record, error)
-            turn.emit(
-                DEAD_LETTERS, letter.tenant_id or EVERY_TENANT, letter.tenant_id or EVERY_TENANT, letter
-            )
-        state.next_offset = record.offset + 1
-        return turn.outputs
+            bury(turn, record, error)
 
     def _take(self, turn: Turn, record: LogRecord) -> None:
         envelope = decode(record, execution_pb2.ExecutionEnvelope)
         kind = envelope.WhichOneof("payload")
-        if kind is None:
+        state = self.state
+        if kind is None or (kind in _SINCE_2 and state.logic_version < 2):
             raise BadRecord("TYPE_MISMATCH", "the envelope is of a kind that this version does not know")
+        if state.keys and kind in SIGNED:
+            check_signature(state, kind, envelope)
         if envelope.tenant_id == EVERY_TENANT:
-            self._partition_record(kind, envelope)
+            self._partition_record(turn, kind, envelope)
             return
-        home = partition_for(envelope.tenant_id, self.state.partitions)
-        if home != self.state.partition:
+        home = partition_for(envelope.tenant_id, state.partitions)
+        if home != state.partition:
             raise BadRecord("WRONG_PARTITION", f"the tenant's partition is {home}")
+        if envelope.tenant_id in state.quarantined:
+            self._while_quarantined(turn, kind, envelope, record)
+        elif kind == "tenant_quarantined":
+            self._heed(turn, envelope)
+        else:
+            self._take_for_tenant(turn, kind, envelope, record)
+
+    def _take_for_tenant(
+        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
+    ) -> None:
+        try:
+            self._serve(turn, kind, envelope, record)
+        except HeadgateError:
+            raise
+        except Exception as error:
+            raise TenantFault(envelope.tenant_id, turn.offset, error) from error
+
+    def _serve(
+        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
+    ) -> None:
         tenant = self.state.tenants.get(envelope.tenant_id)
         if tenant is None:
             tenant = Tenant(envelope.tenant_id)
@@ -82,19 +171,90 @@ class GuardrailEngine:
             self.state.tenants[tenant.tenant_id] = tenant
         if tenant.waiting.may_move:
             serve_waiting(turn, tenant)
+        tenant.changed_at = turn.offset
 
-    def _partition_record(self, kind: str, envelope: execution_pb2.ExecutionEnvelope) -> None:
+    def _partition_record(self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope) -> None:
+        state = self.state
         if kind == "logic_version":
-            if envelope.logic_version.version > LOGIC_VERSION:
-                raise UnknownLogic(
-                    f"the log asks for logic version {envelope.logic_version.version}, "
-                    f"this binary has {LOGIC_VERSION}: install a newer headgate"
-                )
-            self.state.logic_version = max(self.state.logic_version, envelope.logic_version.version)
+            self._check_logic(envelope.logic_version.version)
+            state.logic_version = max(state.logic_version, envelope.logic_version.version)
         elif kind == "policy_set":
-            set_policy(self.state, None, envelope)
+            set_policy(state, None, envelope)
+            for tenant in state.tenants.values():
+                tenant.changed_at = turn.offset
+        elif kind == "key_registered":
+            register_key(state, envelope.key_registered)
+        elif kind == "ticket_key_registered":
+            register_ticket_key(turn, envelope.ticket_key_registered)
         elif kind != "tick":
             raise BadRecord("TENANT_SPOOF", f"{kind} needs a tenant of its own")
+
+    def _check_logic(self, version: int) -> None:
+        newest = self._surroundings.newest_logic
+        if version > newest:
+            raise UnknownLogic(
+                f"the log asks for logic version {version}, this process has {newest}: "
+                "install a newer headgate"
+            )
+
+    # -- quarantine --------------------------------------------------------------------------------
+
+    def _heed(self, turn: Turn, envelope: execution_pb2.ExecutionEnvelope) -> None:
+        check_note(turn, envelope)
+        hold = quarantine_said(envelope)
+        if hold.offset in self._heeded:
+            raise HoldNeeded(hold)
+
+    def _while_quarantined(
+        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
+    ) -> None:
+        tenant_id = envelope.tenant_id
+        if kind == "tenant_quarantined":
+            check_note(turn, envelope)
+            announce(turn, tenant_id)
+        elif kind == "command" and envelope.command.WhichOneof("command") == "release":
+            failed_before = any(hold.tenant_id == tenant_id for hold in self._holds.get(turn.offset, ()))
+            if not failed_before:
+                self._release(turn, tenant_id, envelope.command)
+        else:
+            self.state.quarantined[tenant_id].waiting.append(record.offset)
+
+    def _release(self, turn: Turn, tenant_id: str, command: control_pb2.OperatorCommand) -> None:
+        """Fold what the tenant missed as part of this record."""
+        mark = self.state.quarantined.pop(tenant_id)
+        waiting = set(mark.waiting)
+        for missed in self._surroundings.missed(self.state.partition, mark.from_offset, turn.offset):
+            if missed.offset not in waiting:
+                continue
+            if missed.offset == mark.from_offset and command.release.skip_failed:
+                bury(turn, missed, BadRecord("FOLD_FAILED", mark.error))
+            else:
+                self._catch_up(turn, missed)
+        released(turn, tenant_id, command.command_id)
+
+    def _catch_up(self, turn: Turn, missed: LogRecord) -> None:
+        """Fold one record that waited; who may say it was judged when it came."""
+        envelope = decode(missed, execution_pb2.ExecutionEnvelope)
+        try:
+            self._take_for_tenant(turn, envelope.WhichOneof("payload") or "", envelope, missed)
+        except BadRecord as error:
+            bury(turn, missed, error)
+
+
+def bury(turn: Turn, record: LogRecord, error: BadRecord) -> None:
+    """Publish the record as a dead letter."""
+    letter = dead_letter(record, error)
+    owner = letter.tenant_id or EVERY_TENANT
+    turn.emit(DEAD_LETTERS, owner, owner, letter)
+
+
+def lifetimes_of(state: PartitionState) -> Iterator[Lifetime]:
+    """Yield every lifetime that is remembered whole."""
+    return (lifetime for tenant in state.tenants.values() for lifetime in tenant.lifetimes.values())
+
+
+_SINCE_2 = frozenset({"key_registered", "tenant_quarantined", "ticket_key_registered"})
+"""Kinds that logic version 2 has brought."""
 
 
 def _start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, _record: LogRecord) -> None:
@@ -121,6 +281,7 @@ def _start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope
     lifetime = Lifetime(lifetime_id, key, tenant.graphs[key].orchestrator)
     lifetime.start_input = start.input if start.HasField("input") else pb.Payload(json="null")
     lifetime.priority = start.priority
+    lifetime.ticket_key = turn.state.ticket_key
     lifetime.issued_at = issued_ms
     tenant.lifetimes[lifetime_id] = lifetime
     begin(Flow(turn, tenant, lifetime))

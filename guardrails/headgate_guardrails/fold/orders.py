@@ -41,10 +41,12 @@ def obey(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) 
     if command.command_id in tenant.commands:
         return
     kind = command.WhichOneof("command")
-    if kind is None:
+    if kind is None or (kind == "release" and turn.state.logic_version < 2):
         raise BadRecord("BAD_COMMAND", "the command is empty or of a kind that this version does not know")
     if kind == "raise_budget":
         _raise_budget(turn, tenant, envelope)
+    elif kind == "release":
+        pass  # it is not quarantined; one that is, is released by the engine
     elif not envelope.lifetime_id:
         _freeze_or_thaw(turn, tenant, command)
     else:

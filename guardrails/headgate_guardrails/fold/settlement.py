@@ -14,6 +14,7 @@ from headgate_graphs.ids import execution_id
 from headgate_graphs.model import Plan
 from headgate_guardrails.fold import ending, routing
 from headgate_guardrails.fold.admission import LEASE_MS, reject
+from headgate_guardrails.fold.authority import check_ticket
 from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
 from headgate_guardrails.fold.flow import HUMAN, Flow, hold_of, timeout_of
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close, pay, release, reserve
@@ -44,6 +45,7 @@ WITHDRAWN = "WITHDRAWN"
 def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Execution, record: bytes) -> None:
     """Take one result: accepted, late, duplicate or conflicting. Raises BadRecord before anything changes."""
     headers = execution.headers
+    check_ticket(turn, tenant.tenant_id, lifetime, headers.execution_id, execution.ticket)
     flight = lifetime.inflight.get(headers.execution_id)
     _refuse_forged(tenant, lifetime, execution, flight)
     checksum = zlib.crc32(record)
@@ -292,6 +294,7 @@ def on_started(
     run_id = started.run_id
     if not run_id or len(run_id) > 64:
         raise BadRecord("DECODE", "a started run needs a run_id of 1-64 characters")
+    check_ticket(turn, tenant.tenant_id, lifetime, started.execution_id, started.ticket)
     flight = lifetime.inflight.get(started.execution_id)
     if run_id in lifetime.settled or run_id in lifetime.orphans or (flight and run_id in flight.runs):
         return

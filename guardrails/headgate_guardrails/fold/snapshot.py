@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -21,6 +23,7 @@ from headgate_guardrails.fold.state import (
     Orphan,
     PartitionState,
     PolicyBook,
+    Quarantine,
     Registered,
     Run,
     Tenant,
@@ -29,45 +32,137 @@ from headgate_guardrails.fold.state import (
 from headgate_guardrails.fold.turn import wakes
 from headgate_protos.v1 import state_pb2 as pb
 
+NOT_SINCE = -1
+"""As `changed_at`: not since the checkpoint that the state was restored from."""
+
 
 class CheckpointUnreadable(HeadgateError):
     """A checkpoint that this binary cannot make a state of."""
 
 
-def capture(state: PartitionState) -> bytes:
-    """Return the canonical bytes of the state."""
-    checkpoint = pb.PartitionCheckpoint(
+class Part(NamedTuple):
+    """One tenant of a capture."""
+
+    tenant_id: str
+    changed_at: int
+    """`Tenant.changed_at` when it was captured."""
+    content: bytes
+    """Canonical bytes of its `TenantState`; empty when `entry` says where they are already."""
+    entry: pb.TenantEntry | None
+
+
+class Capture(NamedTuple):
+    """The state of a partition at one offset, as it is taken on the loop: nothing hashed, nothing written."""
+
+    manifest: pb.CheckpointManifest
+    """All but the tenants."""
+    parts: list[Part]
+
+
+Known = Mapping[str, tuple[int, pb.TenantEntry]]
+"""Tenant -> (its `changed_at` when it was captured, where its bytes are)."""
+
+
+class Sealed(NamedTuple):
+    """A checkpoint as it is kept."""
+
+    manifest: bytes
+    digest: str
+    """Lower-case hex SHA-256 of the manifest, which names every tenant's bytes by theirs."""
+    blobs: dict[str, bytes]
+    """Tenants' bytes that are not kept yet, by SHA-256."""
+    known: Known
+
+
+def capture(state: PartitionState, known: Known = MappingProxyType({})) -> Capture:
+    """Return the state as of now; what `known` has unchanged is named instead of written again."""
+    manifest = pb.CheckpointManifest(
         partition=state.partition,
         partitions=state.partitions,
         next_offset=state.next_offset,
         clock_ms=state.clock_ms,
         logic_version=state.logic_version,
-        tenants=[_tenant(tenant) for tenant in state.tenants.values()],
         policies=_book(state.platform),
+        quarantined=[
+            pb.QuarantineState(
+                tenant_id=k,
+                from_offset=q.from_offset,
+                error=q.error,
+                announced=q.announced,
+                waiting=q.waiting,
+            )
+            for k, q in state.quarantined.items()
+        ],
+        keys=[pb.KeyState(key_id=k, ed25519_public_key=v) for k, v in state.keys.items()],
+        ticket_key=state.ticket_key,
     )
-    return checkpoint.SerializeToString(deterministic=True)
+    return Capture(manifest, [_part(tenant, known) for tenant in state.tenants.values()])
+
+
+def _part(tenant: Tenant, known: Known) -> Part:
+    changed_at, entry = known.get(tenant.tenant_id, (-1, None))
+    if entry is not None and changed_at == tenant.changed_at:
+        return Part(tenant.tenant_id, changed_at, b"", entry)
+    content = _tenant(tenant).SerializeToString(deterministic=True)
+    return Part(tenant.tenant_id, tenant.changed_at, content, None)
+
+
+def seal(taken: Capture) -> Sealed:
+    """Return the bytes that keep a capture; pure, and needs no state any more: call it off the loop."""
+    manifest, blobs, known = pb.CheckpointManifest(), {}, {}
+    manifest.CopyFrom(taken.manifest)
+    for part in taken.parts:
+        entry = part.entry
+        if entry is None:
+            sha = hashlib.sha256(part.content).hexdigest()
+            entry = pb.TenantEntry(tenant_id=part.tenant_id, sha256=sha, size_bytes=len(part.content))
+            blobs[sha] = part.content
+        manifest.tenants.append(entry)
+        known[part.tenant_id] = (part.changed_at, entry)
+    content = manifest.SerializeToString(deterministic=True)
+    return Sealed(content, hashlib.sha256(content).hexdigest(), blobs, known)
 
 
 def digest(state: PartitionState) -> str:
-    """Return the lower-case hex SHA-256 of the state's canonical bytes."""
-    return hashlib.sha256(capture(state)).hexdigest()
+    """Return the digest that a checkpoint of this state has."""
+    return seal(capture(state)).digest
 
 
-def restore(content: bytes) -> PartitionState:
-    """Return the state kept in `content`; raises CheckpointUnreadable."""
+def read_manifest(content: bytes) -> pb.CheckpointManifest:
+    """Return the manifest kept in `content`; raises CheckpointUnreadable."""
     try:
-        checkpoint = pb.PartitionCheckpoint.FromString(content)
-        state = PartitionState(checkpoint.partition, checkpoint.partitions)
-        state.next_offset = checkpoint.next_offset
-        state.clock_ms = checkpoint.clock_ms
-        state.logic_version = checkpoint.logic_version
-        state.platform = _to_book(checkpoint.policies, platform=True)
-        for kept in checkpoint.tenants:
-            state.tenants[kept.tenant_id] = _to_tenant(kept, state.platform)
+        return pb.CheckpointManifest.FromString(content)
+    except DecodeError as error:
+        raise CheckpointUnreadable(f"the manifest cannot be read: {error}") from error
+
+
+def restore(manifest: pb.CheckpointManifest, fetch: Callable[[pb.TenantEntry], bytes]) -> PartitionState:
+    """Return the state that a manifest and its tenants' bytes keep; raises CheckpointUnreadable."""
+    state = PartitionState(manifest.partition, manifest.partitions)
+    try:
+        state.next_offset = manifest.next_offset
+        state.clock_ms = manifest.clock_ms
+        state.logic_version = manifest.logic_version
+        state.platform = _to_book(manifest.policies, platform=True)
+        state.ticket_key = manifest.ticket_key
+        state.keys = {key.key_id: key.ed25519_public_key for key in manifest.keys}
+        for one in manifest.quarantined:
+            mark = Quarantine(one.from_offset, one.error, one.announced)
+            mark.waiting = list(one.waiting)
+            state.quarantined[one.tenant_id] = mark
+        for entry in manifest.tenants:
+            tenant = _to_tenant(pb.TenantState.FromString(fetch(entry)), state.platform)
+            tenant.changed_at = NOT_SINCE
+            state.tenants[entry.tenant_id] = tenant
     except (DecodeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointUnreadable(f"the checkpoint cannot be read: {error}") from error
     state.heap = wakes(state)
     return state
+
+
+def known_of(manifest: pb.CheckpointManifest) -> Known:
+    """Return what a state that was just restored from this manifest need not write again."""
+    return {entry.tenant_id: (NOT_SINCE, entry) for entry in manifest.tenants}
 
 
 # -- state to messages -----------------------------------------------------------------------------
@@ -182,6 +277,7 @@ def _lifetime(lifetime: Lifetime) -> pb.LifetimeState:
         stopped_at=lifetime.stopped_at,
         issued_at=lifetime.issued_at,
         wall_due=lifetime.wall_due,
+        ticket_key=lifetime.ticket_key,
     )
 
 
@@ -298,6 +394,7 @@ def _to_lifetime(kept: pb.LifetimeState, tenant: Tenant) -> Lifetime:
         "stopped_at",
         "issued_at",
         "wall_due",
+        "ticket_key",
     ):
         setattr(lifetime, field, getattr(kept, field))
     lifetime.start_input = kept.start_input

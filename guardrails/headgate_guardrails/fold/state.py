@@ -16,8 +16,8 @@ from headgate_guardrails.fold.rules import CompiledPolicy
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, task_pb2
 
-LOGIC_VERSION = 1
-"""What this binary decides by; a log that activates a higher one is refused."""
+LOGIC_VERSION = 2
+"""The newest logic that this binary decides by; it knows the one before, too. See docs/adr/0009."""
 
 
 class Work(NamedTuple):
@@ -141,6 +141,7 @@ class Lifetime:
         "started_at",
         "status",
         "stopped_at",
+        "ticket_key",
         "trail",
         "transit",
         "violations",
@@ -196,6 +197,8 @@ class Lifetime:
         self.parent_execution_id = ""
         self.depth = 0
         self.priority = 0
+        self.ticket_key = ""
+        """Fingerprint of the key of its tickets; its results need none when it is empty."""
         self.queued: list[Work] = []
         """What waits for room in its graph, in order."""
         self.trail: list[Step] = []
@@ -262,6 +265,7 @@ class Tenant:
     __slots__ = (
         "budgets",
         "busy",
+        "changed_at",
         "commands",
         "ended",
         "evaluator",
@@ -300,6 +304,8 @@ class Tenant:
         """Tombstones: when each may be forgotten, by lifetime id, oldest first."""
         self.commands: dict[str, bool] = {}
         """Ids of the last commands that were obeyed, oldest first."""
+        self.changed_at = 0
+        """Offset of the last record that concerned it: one checkpoint tells by it what to write again."""
 
     def judge_by(self, platform: PolicyBook) -> None:
         """Make the evaluator of the tenant's own policies and the platform's anew."""
@@ -315,19 +321,37 @@ class Tenant:
         return max(versions, key=lambda key: [int(part) for part in key[1].split(".")], default=None)
 
 
+class Quarantine:
+    """A tenant whose records wait in the log because the fold raised on one."""
+
+    __slots__ = ("announced", "error", "from_offset", "waiting")
+
+    def __init__(self, from_offset: int, error: str, announced: bool = False) -> None:
+        self.from_offset = from_offset
+        """The first record that waits."""
+        self.error = error
+        self.announced = announced
+        """Whether the record that says so has been folded."""
+        self.waiting: list[int] = []
+        """Offsets of the records that wait: good ones, by the keys and the rules that held when they came."""
+
+
 class PartitionState:
     """Everything of one partition as of an offset. Made empty, or by `snapshot.restore`."""
 
     __slots__ = (
         "clock_ms",
         "heap",
+        "keys",
         "logic_version",
         "next_offset",
         "partition",
         "partitions",
         "platform",
+        "quarantined",
         "stale",
         "tenants",
+        "ticket_key",
     )
 
     def __init__(self, partition: int, partitions: int) -> None:
@@ -338,7 +362,13 @@ class PartitionState:
         """Offset of the first record that is not in this state."""
         self.clock_ms = 0
         """The fold's clock: the highest append time seen, Unix ms."""
-        self.logic_version = LOGIC_VERSION
+        self.logic_version = 1
+        """Raised by records alone, so that what was folded under one version is always folded under it."""
+        self.quarantined: dict[str, Quarantine] = {}
+        self.keys: dict[str, bytes] = {}
+        """Public keys that may sign orders; empty bytes for one that is revoked."""
+        self.ticket_key = ""
+        """Fingerprint of the key by which the inputs of lifetimes that start are signed, "" for none."""
         self.tenants: dict[str, Tenant] = {}
         self.platform = PolicyBook()
         """Policies that hold for every tenant."""

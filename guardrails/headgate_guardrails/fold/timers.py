@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from headgate_guardrails.fold import ending, routing
 from headgate_guardrails.fold.admission import serve_waiting
 from headgate_guardrails.fold.flow import SUBGRAPH, Flow
+from headgate_guardrails.fold.quarantine import TenantFault
 from headgate_guardrails.fold.settlement import close_orphan, expire_run, expire_wait, obey_rules
 from headgate_guardrails.fold.state import Lifetime, Tenant
 from headgate_guardrails.fold.turn import Turn
@@ -31,15 +32,21 @@ def fire_due(turn: Turn) -> None:
     state = turn.state
     while state.heap and state.heap[0][0] <= turn.clock:
         due, tenant_id, lifetime_id = heapq.heappop(state.heap)
+        if tenant_id in state.quarantined:
+            continue  # its lifetimes are armed again when it is released
         tenant = state.tenants.get(tenant_id)
         lifetime = tenant.lifetimes.get(lifetime_id) if tenant else None
         if tenant is None or lifetime is None or lifetime.wake != due:
             state.stale = max(0, state.stale - 1)
             continue
         lifetime.wake = 0
-        _fire(turn, tenant, lifetime)
-        if tenant.waiting.may_move:
-            serve_waiting(turn, tenant)
+        try:
+            _fire(turn, tenant, lifetime)
+            if tenant.waiting.may_move:
+                serve_waiting(turn, tenant)
+        except Exception as error:
+            raise TenantFault(tenant_id, turn.offset, error) from error
+        tenant.changed_at = turn.offset
 
 
 def _fire(turn: Turn, tenant: Tenant, lifetime: Lifetime) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
@@ -32,11 +34,15 @@ class Output(NamedTuple):
 class Turn:
     """What the verbs need while one record is folded."""
 
-    __slots__ = ("clock", "offset", "outputs", "state")
+    __slots__ = ("clock", "offset", "outputs", "secrets", "state")
 
-    def __init__(self, state: PartitionState, offset: int) -> None:
+    def __init__(
+        self, state: PartitionState, offset: int, secrets: Mapping[str, bytes] = MappingProxyType({})
+    ) -> None:
         self.state = state
         self.offset = offset
+        self.secrets = secrets
+        """Ticket keys by fingerprint."""
         self.clock = state.clock_ms
         self.outputs: list[Output] = []
 

@@ -78,7 +78,10 @@ def config(place: Place) -> None:
     say_table(("setting", "environment", "value"), rows)
 
 
-_SECRET = re.compile(r"secret|password|passwd|token|credential|sasl\.jaas|key\.pem|private", re.IGNORECASE)
+_SECRET = re.compile(
+    r"secret|password(?!_file)|passwd|token|credential|sasl\.jaas|oauthbearer|key\.pem|private", re.IGNORECASE
+)
+"""What a setting or a client's option is called whose value is not for showing; a file's name is."""
 
 
 def _shown(name: str, value: object) -> object:

@@ -72,7 +72,7 @@ def gate(
 
     settings, gate_settings = place.settings(), GateSettings(checkpoint_s=checkpoint_every)
     with place.client(settings) as client:
-        line = f"gate ready: {_where(settings)}, topics {settings.topic_prefix}.*"
+        line = f"gate ready: {_where(settings)}, topics {settings.topics().prefix}.*"
         serve(place, lambda: gate_service(client, settings, gate_settings), line, deadline, retry_for)
 
 

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from headgate_graphs.errors import HeadgateError, LogTruncated, LogUnavailable, PartitionLost, UserError
+from headgate_graphs.errors import (
+    AccessRefused,
+    HeadgateError,
+    LogTruncated,
+    LogUnavailable,
+    PartitionLost,
+    UserError,
+)
+from headgate_streams.security import KafkaSecurity
 
 _C = TypeVar("_C")
+
+OPEN: Final = KafkaSecurity()
+"""No login and no TLS."""
 
 ANSWER_S: Final = 10.0
 """How long to wait for a broker's answer before the log counts as unavailable."""
 
+_SLICE_S: Final = 1.0
+"""How long to wait for metadata before the reasons for the silence are looked at."""
+_APART_S: Final = 5.0
+"""Refusals that are further apart have nothing to do with each other: the client tries every second."""
+
 _REPEAT_S: Final = 30.0
+_DURATION: Final = re.compile(r"\d+ms")
 _said: dict[str, float] = {}
 
 
 def drop_repeats(record: logging.LogRecord) -> bool:
     """Whether to log a line of the client: the same text passes once in 30 s, whichever client says it."""
-    text = record.getMessage().rpartition("]: ")[2]
+    text = _DURATION.sub("", record.getMessage().rpartition("]: ")[2])
     now = time.monotonic()
     if now - _said.get(text, -_REPEAT_S) < _REPEAT_S:
         return False
@@ -94,12 +112,23 @@ _OURS: Final = frozenset(
         KafkaError.OFFSET_METADATA_TOO_LARGE,
     }
 )
+_FORBIDDEN: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SECURITY_DISABLED,
+    }
+)
+_LOGIN: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})
 PASSING: Final = frozenset(
     {
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._RESOLVE,
         KafkaError._TIMED_OUT,
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
         KafkaError._MAX_POLL_EXCEEDED,
         KafkaError._PARTITION_EOF,
         KafkaError._WAIT_COORD,
@@ -121,6 +150,8 @@ def meaning(error: KafkaError, doing: str) -> HeadgateError:
         return PartitionLost(text)
     if code in _TRUNCATED:
         return LogTruncated(f"{text}; what was to be read is not in the log any more, or not yet")
+    if code in _FORBIDDEN:
+        return AccessRefused(f"{text}; the user of this process has no ACL for it")
     if code in _OURS:
         return UserError(text)
     return LogUnavailable(text)
@@ -135,22 +166,77 @@ def kafka_error(exception: KafkaException) -> KafkaError:
 class Troubles:
     """The client's newest complaint, to be told when a wait for the broker ends without an answer."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, security: KafkaSecurity = OPEN) -> None:
         self._bootstrap = bootstrap
+        self._security = security
         self._newest = ""
+        self._refusals: list[KafkaError] = []
+        self._refused_from_s = self._refused_to_s = 0.0
 
     def __call__(self, error: KafkaError) -> None:
         """Remember and log; called by the client from its polls."""
+        if error.code() in _LOGIN or error.code() == KafkaError._SSL:
+            self._note_refusal(error)
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._newest = error.str()
         client_logger.debug("client: %s", error)
 
+    def _note_refusal(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - self._refused_to_s > _APART_S:
+            self._refused_from_s, self._refusals = now, []
+        self._refused_to_s = now
+        self._refusals = [*self._refusals[-1:], error]
+
     def unavailable(self, doing: str, waited_s: float = ANSWER_S) -> LogUnavailable:
         """Return the error for a broker that did not answer."""
-        why = f": {self._newest}" if self._newest else ""
+        why = self._newest or f"is kafka_security_protocol right, {self._security.protocol}?"
         return LogUnavailable(
-            f"Kafka at {self._bootstrap} did not answer within {waited_s:.0f} s {doing}{why}"
+            f"Kafka at {self._bootstrap} did not answer within {waited_s:.0f} s {doing}: {why}"
         )
+
+    def refusal(self, for_s: float = 0.0) -> LogUnavailable | None:
+        """Return the error for a broker that has not let us in for so long; None when that is not so."""
+        now = time.monotonic()
+        if (
+            len(self._refusals) < 2
+            or now - self._refused_to_s > _APART_S
+            or now - self._refused_from_s < for_s
+        ):
+            return None
+        error = self._refusals[-1]
+        if error.code() in _LOGIN:
+            why, check = f"refuses user {self._security.username!a}", "kafka_username and its password"
+        else:
+            why, check = "and TLS do not go together", "kafka_ca_file, kafka_cert_file and kafka_key_file"
+        return LogUnavailable(f"Kafka at {self._bootstrap} {why}: {error.str()}: check {check}")
+
+
+class _Listing(Protocol):
+    def list_topics(self, topic: str | None = None, timeout: float = -1) -> Any:
+        """Return the cluster's metadata."""
+
+    def poll(self, timeout: float = -1) -> Any:
+        """Serve callbacks."""
+
+
+def metadata(client: _Listing, troubles: Troubles, doing: str, timeout_s: float = ANSWER_S) -> Any:
+    """Return the cluster's metadata with every topic that this user may see.
+
+    Raises:
+        LogUnavailable: No broker answered in time, or it does not let us in, which is told at once.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left_s = deadline - time.monotonic()
+        try:
+            return client.list_topics(timeout=max(0.05, min(left_s, _SLICE_S)))
+        except KafkaException as exception:
+            client.poll(0)  # the reasons wait in the client's queue
+            if (refusal := troubles.refusal()) is not None:
+                raise refusal from exception
+            if left_s <= _SLICE_S:
+                raise troubles.unavailable(doing, timeout_s) from exception
 
 
 def open_client(kind: Callable[..., _C], configuration: Mapping[str, Any], troubles: Troubles) -> _C:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import confluent_kafka
@@ -18,15 +19,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from headgate_graphs.errors import PartitionLost, UserError
 from headgate_streams.kafka.bounded import BoundedCalls
-from headgate_streams.kafka.clients import (
-    ANSWER_S,
-    CONSUMER,
-    READER,
-    Troubles,
-    kafka_error,
-    meaning,
-    open_client,
-)
+from headgate_streams.kafka.clients import ANSWER_S, CONSUMER, READER, kafka_error, meaning, metadata
+from headgate_streams.kafka.material import Held, Material
 from headgate_streams.kafka.polling import Poller
 from headgate_streams.port import Committed, LogRecord, OnAssign, OnRevoke, TopicPartition
 
@@ -47,14 +41,19 @@ AGAIN: Final = frozenset(
 )
 
 
+_NOBODYS_GROUP: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED})
+"""What a reader need not hear: that it may not join the group which it does not want to join."""
+
+
 class KafkaConsumer:
     """A member of a group. Heartbeats come from the client's own thread; all else from the owner's."""
 
-    def __init__(self, bootstrap: str, options: Mapping[str, str], group: str) -> None:
+    def __init__(self, material: Material, group: str) -> None:
         self._group = group
-        self._troubles = Troubles(bootstrap)
-        configuration = {**CONSUMER, "bootstrap.servers": bootstrap, "group.id": group, **options}
-        self._client = open_client(Consumer, configuration, self._troubles)
+        self._held = Held(Consumer, {**CONSUMER, "group.id": group}, material)
+        self._troubles = self._held.troubles
+        self._client = self._held.client
+        self._topics: list[str] = []
         self._poller = Poller(self._client)
         self._owned: frozenset[TopicPartition] = frozenset()
         self._lost: frozenset[TopicPartition] = frozenset()
@@ -78,23 +77,45 @@ class KafkaConsumer:
         existing = self._existing_topics()
         missing = sorted(set(topics) - existing)
         if missing:
-            raise UserError(f"there is no topic {', '.join(missing)}: create the topics first")
+            names = ", ".join(missing)
+            raise UserError(
+                f"there is no topic {names}, or it is hidden from this user: create the topics first"
+            )
+        self._topics = list(topics)
+        self._join()
+
+    def _join(self) -> None:
         self._client.subscribe(
-            list(topics), on_assign=self._on_assigned, on_revoke=self._on_revoked, on_lost=self._on_lost
+            self._topics, on_assign=self._on_assigned, on_revoke=self._on_revoked, on_lost=self._on_lost
         )
 
     def _existing_topics(self) -> set[str]:
-        try:
-            return set(self._client.list_topics(timeout=ANSWER_S).topics)
-        except KafkaException as exception:
-            self._client.poll(0)  # the reason waits in the client's queue
-            raise self._troubles.unavailable("to a subscription") from exception
+        return set(metadata(self._client, self._troubles, "to a subscription").topics)
 
     def poll(self, timeout_s: float, max_records: int = 500) -> list[LogRecord]:
         """Return what is there; assignment callbacks run in here. Nothing comes while a commit is out."""
         if not self._calls.is_free(timeout_s):
             return []
+        if (refusal := self._troubles.refusal(for_s=ANSWER_S)) is not None:
+            raise refusal
+        self._renew_when_stale()
         return self._poller.poll(timeout_s, max_records)
+
+    def _renew_when_stale(self) -> None:
+        """Leave the group and join it again with a new client, when the files of the old one have changed.
+
+        Partitions are given up and come back as in any rebalance.
+        """
+        if not self._topics or not self._held.is_stale() or (client := self._held.successor()) is None:
+            return
+        old, self._held.client = self._client, client
+        try:
+            self._tell_revoked(self._owned)
+        finally:
+            close_in_time(old, self._calls)
+            self._client, self._calls = client, BoundedCalls("headgate-kafka-calls")
+            self._poller = Poller(client)
+        self._join()
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit and wait for the answer.
@@ -233,31 +254,47 @@ def _start(
 
 
 class KafkaReader:
-    """Reads chosen partitions; the group it must name is never joined."""
+    """Reads chosen partitions; the group it must name is never joined, so nobody need allow it."""
 
-    def __init__(self, bootstrap: str, options: Mapping[str, str]) -> None:
-        configuration = {
-            **READER,
-            "bootstrap.servers": bootstrap,
-            "group.id": f"headgate-reader-{uuid.uuid4().hex}",
-            **options,
-        }
-        configuration["group.protocol"] = "classic"
-        self._troubles = Troubles(bootstrap)
-        self._client = open_client(Consumer, configuration, self._troubles)
-        self._poller = Poller(self._client)
+    def __init__(self, material: Material) -> None:
+        named = {"group.id": f"headgate-reader-{uuid.uuid4().hex}"}
+        # Last, so that no option can make it a member of a group of the new protocol.
+        self._held = Held(partial(_classic, Consumer), {**READER, **named}, material)
+        self._client = self._held.client
+        self._poller = Poller(self._client, _NOBODYS_GROUP)
+        self._positions: dict[TopicPartition, int] = {}
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read these from these offsets."""
+        self._positions = dict(positions)
         self._client.assign([confluent_kafka.TopicPartition(*tp, offset) for tp, offset in positions.items()])
 
     def poll(self, timeout_s: float, max_records: int = 500) -> list[LogRecord]:
         """Return what is there."""
-        return self._poller.poll(timeout_s, max_records)
+        if (refusal := self._held.troubles.refusal(for_s=ANSWER_S)) is not None:
+            raise refusal
+        if self._held.is_stale() and (client := self._held.successor()) is not None:
+            self._go_on_with(client)
+        records = self._poller.poll(timeout_s, max_records)
+        for record in records:
+            self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        return records
+
+    def _go_on_with(self, client: Consumer) -> None:
+        self.close()
+        self._held.client = self._client = client
+        self._poller = Poller(client, _NOBODYS_GROUP)
+        self.assign(self._positions)
 
     def close(self) -> None:
         """Close the client."""
         close_in_time(self._client, BoundedCalls("headgate-kafka-close"))
+
+
+def _classic(
+    kind: Callable[..., Consumer], configuration: Mapping[str, Any], *, logger: logging.Logger
+) -> Consumer:
+    return kind({**configuration, "group.protocol": "classic"}, logger=logger)
 
 
 def close_in_time(client: Consumer, calls: BoundedCalls) -> None:

@@ -14,8 +14,9 @@ from headgate_streams.port import LogRecord
 class Poller:
     """Reads from one client; an error that comes behind records is raised by the next poll, after them."""
 
-    def __init__(self, client: Consumer) -> None:
+    def __init__(self, client: Consumer, ignored: frozenset[int] = frozenset()) -> None:
         self._client = client
+        self._passing = PASSING | ignored
         self._error: HeadgateError | None = None
 
     def poll(self, timeout_s: float, max_records: int) -> list[LogRecord]:
@@ -53,7 +54,7 @@ class Poller:
             )
 
     def _note(self, error: KafkaError, message: Message) -> None:
-        if error.code() in PASSING or (error.retriable() and not error.fatal()):
+        if error.code() in self._passing or (error.retriable() and not error.fatal()):
             client_logger.info("poll: %s", error)
         elif self._error is None:
             where = f"{message.topic()}[{message.partition()}]" if message.topic() else "the group"

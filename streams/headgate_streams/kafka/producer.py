@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headgate_graphs.errors import DeliveryFailed
-from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, Troubles, kafka_error, open_client
+from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, kafka_error
+from headgate_streams.kafka.material import Held, Material
 from headgate_streams.port import Delivery, Headers, OnDelivery
 
 _CLOSE_S: Final = 30.0
+_PATIENCE_S: Final = 2.0
+"""How long a new client waits for the old one to have nothing under way, before that is waited for."""
 
 
 class KafkaProducer:
     """Appends to chosen partitions; reports come from `poll` and `flush` on the caller's thread."""
 
-    def __init__(self, bootstrap: str, options: Mapping[str, str]) -> None:
-        self._troubles = Troubles(bootstrap)
-        configuration: dict[str, Any] = {**PRODUCER, "bootstrap.servers": bootstrap, **options}
-        self._client = open_client(Producer, configuration, self._troubles)
+    def __init__(self, material: Material, gather_ms: int | None = None) -> None:
+        """Take how to reach the cluster, and how long a record may wait for others to join it."""
+        gathering = {} if gather_ms is None else {"linger.ms": str(gather_ms)}
+        self._held = Held(Producer, {**PRODUCER, **gathering}, material)
+        self._troubles = self._held.troubles
+        self._client = self._held.client
         self._produce = self._client.produce
+        self._stale_since_s: float | None = None
         self._refused: list[tuple[OnDelivery | None, Delivery]] = []
         self._unheard: DeliveryFailed | None = None
 
@@ -70,7 +76,16 @@ class KafkaProducer:
 
     def poll(self, timeout_s: float = 0.0) -> int:
         """Serve reports; raises DeliveryFailed for a failure that no callback heard."""
+        self._renew_when_stale()
         served = self._client.poll(timeout_s if not self._refused else 0.0) + self._serve_refused()
+        self._raise_unheard()
+        return served
+
+    def push(self, timeout_s: float) -> int:
+        """Serve reports while nothing lingers; what is under way when the time is over is reported later."""
+        before = len(self._client)
+        left = self._client.flush(timeout_s if not self._refused else 0.0)
+        served = max(0, before - left) + self._serve_refused()
         self._raise_unheard()
         return served
 
@@ -81,6 +96,21 @@ class KafkaProducer:
         self._raise_unheard()
         if left:
             raise self._troubles.unavailable(f"to a flush of {left} records", timeout_s)
+
+    def _renew_when_stale(self) -> None:
+        """Replace the client, when its files have changed, at a moment at which nothing is under way.
+
+        So no record can be overtaken or repeated. When there is no such moment for a while, it is made.
+        """
+        if not self._held.is_stale():
+            self._stale_since_s = None
+            return
+        self._stale_since_s = self._stale_since_s or time.monotonic()
+        if len(self._client) and time.monotonic() - self._stale_since_s > _PATIENCE_S:
+            self._client.flush(_PATIENCE_S)
+        if len(self._client) == 0 and (client := self._held.successor()) is not None:
+            self._held.client = self._client = client
+            self._produce = client.produce
 
     def close(self) -> None:
         """Flush; the client's threads end with the object."""

@@ -161,8 +161,10 @@ class LocalConsumer:
     def _assign(self, taken: Mapping[TopicPartition, Committed | None]) -> None:
         chosen = self._on_assign(sorted(taken)) if self._on_assign is not None else {}
         for tp, committed in taken.items():
-            start = committed.offset if committed is not None else 0
-            self._fetcher.positions[self._writer.ids[tp]] = chosen.get(tp, start)
+            pid, start = self._writer.ids[tp], committed.offset if committed is not None else None
+            if (start := chosen.get(tp, start)) is None:
+                start = self._database.beginning(pid, self._writer.places[pid].next_offset)
+            self._fetcher.positions[pid] = start
         self._owned |= taken.keys()
 
     def _revoke(self, partitions: Iterable[TopicPartition]) -> None:

@@ -90,6 +90,12 @@ class Database:
         except sqlite3.Error as error:
             raise LogUnavailable(f"cannot read the log {self.name}: {error}") from error
 
+    def beginning(self, partition_id: int, end: int) -> int:
+        """Return the first offset of a partition that ends at `end`; `end` when it holds nothing."""
+        base = partition_id << OFFSET_BITS
+        ((first,),) = self.read("SELECT MIN(id) FROM records WHERE id >= ? AND id < ?", (base, base + end))
+        return end if first is None else int(first) - base
+
     def close(self) -> None:
         """Close both connections; waits for what is under way."""
         with self.write_lock:

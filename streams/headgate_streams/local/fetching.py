@@ -100,7 +100,7 @@ class Fetcher:
             _FETCH_BYTES,
         )
         topic, partition = self._writer.names[pid]
-        if not rows:
+        if not rows or rows[0][0] != first:
             raise LogTruncated(f"{topic}[{partition}] has no record {first - (pid << OFFSET_BITS)} any more")
         base = pid << OFFSET_BITS
         return [

@@ -77,6 +77,10 @@ class LocalProducer:
         served = self._write() if self._queued else 0
         return served + self._report_refused() if self._refused else served
 
+    def push(self, timeout_s: float) -> int:
+        """As `poll`."""
+        return self.poll(timeout_s)
+
     def flush(self, timeout_s: float = 30.0) -> None:  # noqa: ARG002
         """As `poll`: what was queued is on disk when this returns."""
         self.poll()

@@ -239,7 +239,7 @@ class Writer:
         while self._tail_bytes > TAIL_BYTES or len(self._tail_ids) > TAIL_RECORDS:
             row_id, size = self._tail_ids.popleft()
             self._tail_bytes -= size
-            del self.tail[row_id]
+            self.tail.pop(row_id, None)
         self.places.update(self._moved)
         touched = set(self._moved)
         self._moved = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from headgate_graphs.model import AgentGraph
 from headgate_guardrails.fold.engine import GuardrailEngine
-from headgate_guardrails.fold.snapshot import capture, restore
+from headgate_guardrails.fold.snapshot import digest
 from headgate_guardrails.fold.state import Lifetime, PartitionState
 from headgate_guardrails.fold.turn import CONTROL_EVENTS, DEAD_LETTERS, LIFETIMES, Output
 from headgate_guardrails.policy import Policy
@@ -16,6 +16,7 @@ from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, plan_pb2, task_pb2
 from headgate_streams.codec import encode
 from headgate_streams.port import LogRecord
+from tests.unit.guardrails.keeping import Keeper
 
 TENANT = "acme"
 START_MS = 1_700_000_000_000
@@ -31,6 +32,7 @@ class World:
     def __init__(self, graph: AgentGraph, *policies: Policy, restoring: bool = False) -> None:
         self.engine = GuardrailEngine(PartitionState(0, 1))
         self.restoring = restoring
+        self.kept = Keeper()
         self.clock = START_MS
         self.records: list[LogRecord] = []
         self.outputs: list[Output] = []
@@ -51,7 +53,8 @@ class World:
         record = LogRecord("headgate.executions", 0, len(self.records), self.clock, key, value, headers)
         self.records.append(record)
         if self.restoring:
-            self.engine = GuardrailEngine(restore(capture(self.engine.state)))
+            self.kept.keep(self.engine.state)
+            self.engine = GuardrailEngine(self.kept.again())
         made = self.engine.apply(record)
         self.outputs += made
         self.inputs += [o.message for o in made if o.topic.endswith("inputs")]
@@ -216,8 +219,13 @@ class World:
         assert [(o.topic, o.key, o.message.SerializeToString(deterministic=True)) for o in again] == [
             (o.topic, o.key, o.message.SerializeToString(deterministic=True)) for o in self.outputs
         ]
-        assert capture(engine.state) == capture(self.engine.state)
+        assert digest(engine.state) == digest(self.engine.state)
         return engine
+
+
+def fold_all(engine: GuardrailEngine, records: list[LogRecord]) -> list[Output]:
+    """Return what the records cause, in order."""
+    return [output for record in records for output in engine.apply(record)]
 
 
 Answer = Callable[[Any], dict[str, Any]]

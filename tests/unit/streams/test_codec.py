@@ -5,10 +5,9 @@ import time
 import pytest
 
 from headgate_graphs.errors import BadRecord
-from headgate_protos.v1.common_pb2 import ExecutionHeaders, Source
+from headgate_protos.v1.common_pb2 import BlobReference, ExecutionHeaders, Payload
 from headgate_protos.v1.control_pb2 import CompleteExecution, ControlType, ExecutionEvent, OperatorCommand
 from headgate_protos.v1.execution_pb2 import (
-    DeadLetter,
     ExecutionEnvelope,
     GraphRegistered,
     LifetimeStart,
@@ -18,9 +17,9 @@ from headgate_protos.v1.execution_pb2 import (
     Tick,
     WorkerHeartbeat,
 )
-from headgate_protos.v1.plan_pb2 import PlanInput
-from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
-from headgate_streams.codec import dead_letter, decode, encode
+from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput, PlanResult
+from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput, TaskResult
+from headgate_streams.codec import decode, encode
 from headgate_streams.port import Headers, LogRecord
 
 IDENTITY = ExecutionHeaders(execution_id="e1", lifetime_id="life", node_id="n", node_kind=1, status=1)
@@ -77,6 +76,15 @@ def test_repeated_or_too_many_headers() -> None:
     value, headers = encode(start(), "acme")
     assert reason(record(value, (*headers, ("hg-tenant", b"other")))) == "HEADERS"
     assert reason(record(value, (*headers, *((f"h{i}", b"") for i in range(1000))))) == "HEADERS"
+
+
+def test_headers_that_are_null_or_too_long() -> None:
+    value, headers = encode(start(), "acme")
+    null: Headers = (*headers[:2], ("hg-tenant", None))  # type: ignore[assignment]
+    assert reason(record(value, null)) == "HEADER_MISSING"
+    foreign: Headers = (*headers, ("traceparent", None))  # type: ignore[assignment]
+    assert decode(record(value, foreign), ExecutionEnvelope) == start()
+    assert reason(record(value, (*headers, ("x", b"x" * 16_384)))) == "HEADERS"
 
 
 def test_other_type_and_other_major() -> None:
@@ -176,19 +184,68 @@ def test_every_control_type_is_known() -> None:
 
 def test_oversized_deep_and_crowded_values_are_answered_quickly() -> None:
     headers = encode(start(), "acme")[1]
-    deep = b""
+    nested = b""
     for _ in range(150):
-        deep = b"\x5a" + _varint(len(deep)) + deep
+        nested = b"\x5a" + _varint(len(nested)) + nested
+    groups = b"\xa3\x06" * 101 + b"\xa4\x06" * 101
     crowd = ExecutionEnvelope(tenant_id="acme", heartbeat=WorkerHeartbeat())
     crowd.heartbeat.runs.extend([RunHeartbeat()] * 500_000)
-    began = time.monotonic()
-    assert reason(record(b"x" * 10_000_000, headers)) == "SIZE"
-    assert reason(record(deep, headers)) in {"DECODE", "TENANT_SPOOF"}
-    assert time.monotonic() - began < 0.1
-    value = crowd.SerializeToString()
-    began = time.monotonic()
-    decode(record(value, headers), ExecutionEnvelope)
-    assert time.monotonic() - began < 0.5
+    deep = start()
+    deep.lifetime_start.input.json = "[" * 101 + "]" * 101
+    wide = start()
+    wide.lifetime_start.input.json = "[" + "[]," * 170_000 + "[]]"
+    long_text = start()
+    long_text.lifetime_start.issued_by = "x" * 65_537
+    for answer, value in (
+        ("SIZE", b"x" * 10_000_000),
+        ("DEPTH", nested),
+        ("DEPTH", groups),
+        ("DEPTH", deep.SerializeToString()),
+        ("COUNT", crowd.SerializeToString()),
+        ("SIZE", long_text.SerializeToString()),
+        ("", wide.SerializeToString()),
+    ):
+        began = time.monotonic()
+        try:
+            decode(record(value, headers), ExecutionEnvelope)
+            said = ""
+        except BadRecord as error:
+            said = error.reason
+        assert said == answer
+        assert time.monotonic() - began < 0.1, (answer, len(value))
+
+
+def test_a_reference_to_anything_but_the_tenants_own_value_is_refused() -> None:
+    sha = "a" * 64
+    for uri in (
+        f"other/{sha[:2]}/{sha}",
+        f"acme/../other/{sha}",
+        f"s3://bkt@evil/acme/{sha[:2]}/{sha}",
+        f"http://evil/{sha}",
+        "file:///etc/passwd",
+        f"/acme/{sha[:2]}/{sha}",
+        f"acme/{sha[:2]}/{sha}\n",
+    ):
+        blob = BlobReference(uri=uri, sha256=sha, size_bytes=1)
+        result = TaskExecution(tenant_id="acme", headers=IDENTITY, result=TaskResult(blob_reference=blob))
+        decided = PlanExecution(tenant_id="acme", headers=IDENTITY, result=PlanResult(blob_reference=blob))
+        handed = PlanExecution(tenant_id="acme", headers=IDENTITY)
+        handed.result.next_inputs.add(task_id="t", input_data=Payload(blob=blob))
+        begun = LifetimeStart(graph_id="g", input=Payload(blob=blob))
+        for envelope in (
+            ExecutionEnvelope(tenant_id="acme", task_execution=result),
+            ExecutionEnvelope(tenant_id="acme", plan_execution=decided),
+            ExecutionEnvelope(tenant_id="acme", plan_execution=handed),
+            ExecutionEnvelope(tenant_id="acme", lifetime_start=begun),
+        ):
+            assert reason(record(*encode(envelope, "acme"))) == "BLOB_REF"
+    for blob in (
+        BlobReference(uri=f"acme/{sha[:2]}/{sha}", sha256=sha, size_bytes=1),
+        BlobReference(inline_content=b"1", size_bytes=1),
+    ):
+        good = TaskExecution(tenant_id="acme", headers=IDENTITY, result=TaskResult(blob_reference=blob))
+        envelope = ExecutionEnvelope(tenant_id="acme", task_execution=good)
+        assert decode(record(*encode(envelope, "acme")), ExecutionEnvelope) == envelope
 
 
 def _varint(number: int) -> bytes:
@@ -198,27 +255,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def test_letter_holds_bytes_coordinates_and_reason() -> None:
-    bad = record(b"v" * 100_000, (("hg-tenant", b"acme"),), b"k" * 5000)
-    letter = dead_letter(bad, BadRecord("DECODE", "two\nlines \x1b[31m ü"), Source(partition=3, offset=42))
-    assert (letter.topic, letter.partition, letter.offset) == ("t", 3, 42)
-    assert letter.appended_at.ToMilliseconds() == 1_700_000_000_123
-    assert (len(letter.key), len(letter.value), letter.value_size_bytes) == (1024, 65536, 100_000)
-    assert (letter.reason, letter.detail) == ("DECODE", "two\\nlines \\x1b[31m \\xfc")
-    assert (letter.tenant_id, letter.source.offset) == ("acme", 42)
-
-
-def test_letter_names_a_tenant_only_when_it_is_sure() -> None:
-    error = BadRecord("HEADER_MISSING", "no header")
-    assert dead_letter(record(None, (), b"acme/life"), error).tenant_id == "acme"
-    assert dead_letter(record(None, (("hg-tenant", b"../x"),), b"\xff"), error).tenant_id == "*"
-    spoof = BadRecord("TENANT_SPOOF", "two tenants")
-    assert dead_letter(record(b"", (("hg-tenant", b"acme"),)), spoof).tenant_id == "*"
-
-
-def test_letters_travel_for_one_tenant_and_for_all() -> None:
-    for tenant in ("acme", "*"):
-        letter = DeadLetter(topic="t", tenant_id=tenant, reason="DECODE")
-        assert decode(record(*encode(letter, tenant), tenant.encode()), DeadLetter) == letter

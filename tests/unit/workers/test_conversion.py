@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from headgate_workers.conversion import InputInvalid, ResultInvalid, call_of, metadata_json, to_json
-from headgate_workers.outcome import one_line
+from headgate_workers.conversion import (
+    InputInvalid,
+    ResultInvalid,
+    ResultTooLarge,
+    call_of,
+    metadata_json,
+    to_json,
+)
+from headgate_workers.outcome import failed, one_line
+from headgate_workers.secrets import remember_secret
 
 
 class Model(BaseModel):
@@ -82,3 +92,41 @@ def test_messages_are_one_printable_line(text: str) -> None:
     assert line.isprintable()
     assert len(line) <= 50 * 10
     line.encode()
+
+
+def test_a_gigabyte_is_refused_before_any_of_it_is_copied() -> None:
+    begun = tracemalloc.start() or time.monotonic()
+    try:
+        megabyte = "x" * 2**20
+        doubled: list[Any] = [megabyte]
+        for _ in range(60):
+            doubled = [doubled, doubled]
+        for giant in ([megabyte] * 1024, {"a": (megabyte,) * 1024}, [{megabyte: [1]}] * 1024, doubled):
+            with pytest.raises(ResultTooLarge):
+                to_json(giant)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 * 2**20
+    assert time.monotonic() - begun < 1.0
+
+
+def test_what_holds_itself_or_is_nested_too_deep_is_refused() -> None:
+    own: list[Any] = [1]
+    own.append(own)
+    deep: Any = 1
+    for _ in range(101):
+        deep = [deep]
+    for value in (own, deep, {"a": deep}):
+        with pytest.raises(ResultInvalid):
+            to_json(value)
+    assert to_json(deep[0]) == "[" * 100 + "1" + "]" * 100
+
+
+def test_a_failure_does_not_say_what_the_worker_keeps_secret() -> None:
+    remember_secret("Bearer sk-verysecretindeed")
+    remember_secret("short")
+    remember_secret(None)
+    said = failed("X", "401 for 'Bearer sk-verysecretindeed' (sk-verysecretindeed), short", retryable=False)
+    assert said.error is not None
+    assert said.error.message == "401 for '***' (***), short"

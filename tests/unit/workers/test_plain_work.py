@@ -7,10 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from pydantic import BaseModel
 
 from headgate_graphs.errors import BlobUnavailable, NonRetryable
 from headgate_protos.v1.common_pb2 import Source
+from headgate_streams import flood
 from headgate_workers import Result, TaskContext, task
 from tests.support import eventually
 from tests.unit.workers.bench import COMPLETED, FAILED, TENANT, Bench, registry
@@ -235,6 +237,25 @@ def test_undecodable_input_is_a_dead_letter_and_stops_nobody(bench: Bench) -> No
         eventually(lambda: bench.committed_offset() == 3)
     assert {letter.reason for letter in bench.letters()} == {"HEADER_MISSING", "DECODE"}
     assert {letter.topic for letter in bench.letters()} == {topic}
+
+
+def test_a_partition_that_floods_with_bad_inputs_is_paused_and_read_again_by_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flood, "FIRST_PAUSE_S", 1.5)
+    topic = bench.topics.task_inputs()
+    with bench.worker(registry(double), dead_letter_limit_per_minute=3, concurrency=1):
+        for _ in range(4):
+            bench.give_raw(topic, 0, b"k", b"\xff", ())
+        eventually(lambda: "yields more than 3 dead letters a minute" in caplog.text)
+        paused_s = time.monotonic()
+        elsewhere = bench.task_input("double", {"n": 1}, source=Source(partition=1, offset=1, index=0))
+        given = bench.give_task("double", {"n": 4})
+        assert bench.value(bench.give(elsewhere, partition=1)) == 2
+        assert bench.value(given) == 8
+        assert time.monotonic() - paused_s > 1.0
+    assert len(bench.letters()) == 4
+    assert caplog.text.count("yields more than") == 1
 
 
 def test_offset_is_not_committed_before_the_result_is_durable(bench: Bench) -> None:

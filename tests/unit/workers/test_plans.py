@@ -86,7 +86,7 @@ def test_many_next_inputs_still_fit_a_record(bench: Bench) -> None:
     assert fanned.headers.status == COMPLETED
     assert len(fanned.result.next_inputs) == 900
     assert flood.headers.status == FAILED
-    assert flood.result.error.code == "RESULT_TOO_LARGE"
+    assert flood.result.error.code == "FANOUT"
 
 
 @pytest.mark.parametrize("returned", [None, "a", Decision("end"), Decision(["a"], inputs={"a": object()})])

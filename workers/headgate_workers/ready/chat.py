@@ -21,6 +21,7 @@ from headgate_workers.handlers import Handler
 from headgate_workers.ready.options import Options, options
 from headgate_workers.ready.prices import Price, price_of
 from headgate_workers.results import Result
+from headgate_workers.secrets import remember_secret
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -121,6 +122,7 @@ def _client(ctx: TaskContext, asked: ChatOptions) -> tuple[AsyncOpenAI, str]:
         raise NonRetryable("chat needs the openai client: install headgate[llm]") from None
     base_url = asked.base_url or environment(asked.base_url_env)
     key = environment(asked.api_key_env)
+    remember_secret(key)
     if key is None and base_url is None:
         raise NonRetryable(f"chat needs a key in {asked.api_key_env}, or a base_url")
     # Retries are the gate's: each is an attempt of its own, with its own hold.

@@ -15,6 +15,7 @@ from headgate_workers.context import TaskContext
 from headgate_workers.handlers import Handler
 from headgate_workers.ready.options import Options, options
 from headgate_workers.results import Result
+from headgate_workers.secrets import remember_secret
 
 _WORTH_A_RETRY = frozenset({408, 425, 429})
 FROM_GRAPH_ONLY = frozenset({"headers_env", "max_bytes", "follow_redirects", "fail_on_status"})
@@ -98,6 +99,7 @@ def _secrets(ctx: TaskContext, asked: HttpOptions) -> dict[str, str]:
         value = environment(variable)
         if value is None:
             raise NonRetryable(f"header {header} needs the environment variable {variable}")
+        remember_secret(value)
         found[header] = value
     return found
 

@@ -7,6 +7,7 @@ HARDENING.md that is broken.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -187,17 +188,17 @@ class Oracle(Listener):
 
     # -- states ------------------------------------------------------------------------------------
 
-    def check_state(self, content: bytes) -> None:
+    def check_state(self, contents: Iterable[bytes]) -> None:
         """Compare the ledger of a checkpoint with the one kept here (I3), to the nano-dollar."""
-        kept = state_pb2.PartitionCheckpoint.FromString(content)
-        remembered = {(t.tenant_id, one.lifetime_id) for t in kept.tenants for one in t.lifetimes}
+        tenants = [state_pb2.TenantState.FromString(content) for content in contents]
+        remembered = {(t.tenant_id, one.lifetime_id) for t in tenants for one in t.lifetimes}
         due = {key for key, life in self.awake.items() if not life.account.is_buried(self.clock)}
         self.need("I1", remembered == due, f"remembered or forgotten by mistake: {remembered ^ due}")
         for life in self.awake.values():
             if life.end is None:
                 late = self.clock >= life.due or 0 < life.pause_due <= self.clock
                 self.need("I1", not late, f"{life.where} lives although its time is over")
-        for tenant in kept.tenants:
+        for tenant in tenants:
             for one in tenant.lifetimes:
                 life = self.lives[tenant.tenant_id, one.lifetime_id]
                 self._check_sums(life.where, one.spend, life.account.sums)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headgate_guardrails.fold.engine import GuardrailEngine
-from headgate_guardrails.fold.snapshot import capture, restore
+from headgate_guardrails.fold.snapshot import digest
 from headgate_guardrails.fold.state import PartitionState
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import execution_pb2
 from headgate_streams.codec import encode
 from headgate_streams.port import LogRecord
+from tests.unit.guardrails.keeping import Keeper
 from tests.unit.guardrails.properties.lives import Violation
 from tests.unit.guardrails.properties.oracle import Oracle
 
@@ -37,6 +38,7 @@ class Partition:
     def __init__(self, rng: random.Random, oracle: Oracle) -> None:
         self.rng = rng
         self.oracle = oracle
+        self.kept = Keeper()
         self.engine = GuardrailEngine(PartitionState(0, 1))
         self.clock = START_MS
         self.records: list[LogRecord] = []
@@ -102,10 +104,10 @@ class Partition:
 
     def restart(self) -> None:
         """The gate dies and goes on from its checkpoint."""
-        content = capture(self.engine.state)
-        self.oracle.check_state(content)
-        again = restore(content)
-        if capture(again) != content:
+        sealed = self.kept.keep(self.engine.state)
+        self.oracle.check_state(self.kept.tenants())
+        again = self.kept.again()
+        if digest(again) != sealed.digest:
             raise Violation("I11: a checkpoint read and written again is not the same")
         self.engine = GuardrailEngine(again)
 
@@ -115,7 +117,7 @@ class Partition:
         for record in self.records:
             if digest_of(engine.apply(record)) != self.said[record.offset]:
                 raise Violation(f"I11: record {record.offset} causes something else when folded again")
-        if capture(engine.state) != capture(self.engine.state):
+        if digest(engine.state) != digest(self.engine.state):
             raise Violation("I11: the same log came to another state")
 
 
