@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -132,12 +133,17 @@ class ChaosReport:
             yield f"FAILED: {self.failure}"
 
     def write(self, out: Path) -> list[Path]:
-        """Write report.json and report.html into `out`; return where they are."""
-        from headgate_resilience.chaos.plot import page  # it costs a second to load
+        """Write report.json and report.html into `out`; return where they are.
 
+        Without matplotlib (the extra `proof`) there is no page.
+        """
         out.mkdir(parents=True, exist_ok=True)
         plain, html = out / "report.json", out / "report.html"
         plain.write_text(json.dumps(self.to_json(), indent=1, default=str) + "\n")
+        if importlib.util.find_spec("matplotlib") is None:
+            return [plain]
+        from headgate_resilience.chaos.plot import page  # it costs a second to load
+
         html.write_text(page(self))
         return [plain, html]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import json
 import random
 import secrets
@@ -13,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -86,9 +88,8 @@ def run_chaos(wanted: Wanted, tell: Tell, judge: Judge | None = None) -> ChaosRe
 
 def checked(stage: Stage, is_quiet: bool, tell: Tell) -> Checked:
     """Return what the checker says about the run's topics."""
-    from headgate_resilience.check import check_log
-
-    return check_log(
+    check_log = importlib.import_module("headgate_resilience.check").check_log
+    report: Checked = check_log(
         stage.log,
         stage.blobs,
         stage.settings,
@@ -96,6 +97,7 @@ def checked(stage: Stage, is_quiet: bool, tell: Tell) -> Checked:
         canaries=stage.driver.canaries,
         progress=tell,
     )
+    return report
 
 
 # Setting the stage -----------------------------------------------------------------------------------------
@@ -160,19 +162,25 @@ def _own(streams: StreamSettings, settings: ChaosSettings, home: Path) -> Stream
 
 
 def _is_in_the_clear(streams: StreamSettings) -> bool:
-    return "SSL" not in environment(streams).get("HEADGATE_KAFKA_OPTIONS", "").upper()
+    said = streams.kafka_options.get("security.protocol", streams.kafka_security_protocol)
+    return "SSL" not in said.upper()
 
 
 def environment(streams: StreamSettings) -> dict[str, str]:
     """Return the environment that gives a process these settings."""
     found: dict[str, str] = {}
     for name in type(streams).model_fields:
-        value = getattr(streams, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        if value not in (None, {}, ()):
-            found[f"HEADGATE_{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
+        value = _plain(getattr(streams, name))
+        if value not in (None, {}, []):
+            listed = isinstance(value, dict | list)
+            found[f"HEADGATE_{name.upper()}"] = json.dumps(value) if listed else str(value)
     return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
 def linked(stage: Stage, name: str) -> dict[str, str]:

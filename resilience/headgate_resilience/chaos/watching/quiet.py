@@ -25,9 +25,9 @@ class Quiet:
     def __init__(self, log: Log, topics: Topics, timeline: Timeline, driver: Driver) -> None:
         self._log, self._timeline, self._driver = log, timeline, driver
         self._groups = {
-            f"{topics.prefix}.gate": topics.executions,
-            f"{topics.prefix}.task-workers": topics.task_inputs(),
-            f"{topics.prefix}.plan-workers": topics.plan_inputs(),
+            topics.gate_group: topics.executions,
+            topics.workers_group("task"): topics.task_inputs(),
+            topics.workers_group("plan"): topics.plan_inputs(),
         }
 
     def open(self) -> list[Started]:
