@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from headgate_graphs.errors import LogTruncated
 from headgate_guardrails.checkpoints import CheckpointStore
 from headgate_guardrails.fold import engine as engine_module
 from headgate_guardrails.folding import FoldFailed, PartitionFold, surroundings
@@ -126,7 +127,7 @@ def test_a_fault_of_the_past_is_taken_as_the_log_says(bug: pytest.MonkeyPatch) -
     assert fold.state.quarantined["acme"].from_offset == at
 
 
-@pytest.mark.parametrize("committed", [None, 0, 100], ids=["audit", "all aloud", "all silent"])
+@pytest.mark.parametrize("committed", [None, 0, 6], ids=["audit", "all aloud", "all silent"])
 def test_a_binary_without_the_bug_holds_the_tenant_where_the_log_says(committed: int | None) -> None:
     log = Partition()
     at = log.start(FAILING)
@@ -136,6 +137,12 @@ def test_a_binary_without_the_bug_holds_the_tenant_where_the_log_says(committed:
     fold.heed_notes()
     assert log.run(fold)["acme"] == set()
     assert fold.state.quarantined["acme"].from_offset == at
+
+
+def test_a_log_that_ends_before_what_was_folded_is_refused() -> None:
+    log = Partition()
+    with pytest.raises(LogTruncated, match=r"ends at 3, but it was folded up to 100"):
+        log.fold(committed=100)
 
 
 def test_a_zombies_note_about_what_this_gate_has_said_changes_nothing() -> None:
