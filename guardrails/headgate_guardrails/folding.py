@@ -77,6 +77,7 @@ class PartitionFold:
         self._checkpoints = checkpoints
         self._partitions = partitions
         self._means = means
+        self._committed = committed or 0
         self.place = place
         self.known: Known = {}
         """What the next checkpoint need not write again."""
@@ -128,7 +129,13 @@ class PartitionFold:
         partition = self.place.partition
         found = self._checkpoints.newest(partition, up_to=up_to)
         state, self.known = found or (PartitionState(partition, self._partitions), {})
-        beginning = self._log.offsets([self.place])[self.place][0]
+        beginning, end = self._log.offsets([self.place])[self.place]
+        if max(self._committed, state.next_offset) > end:
+            raise LogTruncated(
+                f"{self.place.topic}[{partition}] ends at {end}, but it was folded up to "
+                f"{max(self._committed, state.next_offset)}: the topic was made again, or has lost records; "
+                "use another prefix, or delete the gate's group and checkpoints to begin anew"
+            )
         if state.next_offset < beginning:
             raise LogTruncated(
                 f"{self.place.topic}[{partition}] begins at {beginning}, but the newest checkpoint that "
