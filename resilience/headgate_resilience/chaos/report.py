@@ -63,6 +63,8 @@ class ChaosReport:
     open: list[str] = field(default_factory=list)
     """Acknowledged lifetimes that have not ended: lost, as far as one can see."""
     is_quiet: bool = False
+    broken: list[str] = field(default_factory=list)
+    """What faults themselves saw that was promised otherwise."""
     seconds: list[Second] = field(default_factory=list)
     check: Checked | None = None
     failure: str = ""
@@ -71,7 +73,9 @@ class ChaosReport:
     @property
     def violated(self) -> bool:
         """Whether a promise was broken: the checker says so, or what was acknowledged has not ended."""
-        return bool(self.failure or self.open or (self.check is not None and self.check.violated))
+        return bool(
+            self.failure or self.open or self.broken or (self.check is not None and self.check.violated)
+        )
 
     def recoveries(self, *ids: str) -> list[float]:
         """Return the recovery times of the faults with these ids, in order of time."""
@@ -129,6 +133,7 @@ class ChaosReport:
         yield from (f"{one.place} ended by itself with {one.code}: {one.last_line}" for one in self.exits)
         if self.open:
             yield f"LOST: {len(self.open)} acknowledged lifetimes have not ended: {', '.join(self.open[:10])}"
+        yield from (f"BROKEN: {one}" for one in self.broken)
         if self.failure:
             yield f"FAILED: {self.failure}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import random
 import secrets
@@ -32,6 +31,7 @@ from headgate_resilience.chaos.watching.quiet import Quiet, names
 from headgate_resilience.chaos.watching.recovery import seconds
 from headgate_resilience.chaos.watching.timeline import Timeline
 from headgate_resilience.chaos.workload.driver import Driver
+from headgate_resilience.check import check_log
 from headgate_streams.opening import open_blob_store, open_log
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import Topics
@@ -39,6 +39,7 @@ from headgate_streams.topics import Topics
 Tell = Callable[[str], None]
 Judge = Callable[[Stage, bool, Tell], Checked]
 """Checks the topics of a run that has come to rest, or has not."""
+PROGRESS_S = 5.0
 LATE_S = 600.0
 """How much longer than its duration a run may go on for the sake of its kills."""
 
@@ -76,6 +77,7 @@ def run_chaos(wanted: Wanted, tell: Tell, judge: Judge | None = None) -> ChaosRe
         with ExitStack() as stack:
             stage = _stage(wanted, stack, tell)
             _play(stage, wanted, report, tell)
+            _come_to_rest(stage, report, tell)
             report.check = (judge or checked)(stage, report.is_quiet, tell)
     except (HeadgateError, OSError) as error:
         report.failure = f"{type(error).__name__}: {error}"
@@ -87,17 +89,24 @@ def run_chaos(wanted: Wanted, tell: Tell, judge: Judge | None = None) -> ChaosRe
 
 
 def checked(stage: Stage, is_quiet: bool, tell: Tell) -> Checked:
-    """Return what the checker says about the run's topics."""
-    check_log = importlib.import_module("headgate_resilience.check").check_log
-    report: Checked = check_log(
+    """Return what the checker says about the run's topics, blobs and logs."""
+    told = [0.0]
+
+    def progress(read: int, total: int) -> None:
+        if time.monotonic() - told[0] > PROGRESS_S:
+            told[0] = time.monotonic()
+            tell(f"checking: {read} of {total} records")
+
+    return check_log(
         stage.log,
         stage.blobs,
         stage.settings,
         settled=is_quiet,
         canaries=stage.driver.canaries,
-        progress=tell,
+        progress=progress,
+        acknowledged=[(one.tenant, one.lifetime_id) for one in stage.driver.acknowledged],
+        logs=stage.fleet.home,
     )
-    return report
 
 
 # Setting the stage -----------------------------------------------------------------------------------------
@@ -155,7 +164,9 @@ def _stage(wanted: Wanted, stack: ExitStack, tell: Tell) -> Stage:
 
 def _own(streams: StreamSettings, settings: ChaosSettings, home: Path) -> StreamSettings:
     """Return settings with topics of their own, and blobs beside the report unless a store is named."""
-    given = {"topic_prefix": f"chaos-{settings.seed}-{secrets.token_hex(3)}"}
+    given: dict[str, Any] = {"topic_prefix": f"chaos-{settings.seed}-{secrets.token_hex(3)}"}
+    if not streams.ticket_keys:
+        given["ticket_keys"] = [SecretStr(secrets.token_hex(16))]
     if streams.blob_url is None:
         given["blob_url"] = f"file://{home}/blobs"
     return streams.model_copy(update=given)
@@ -185,9 +196,12 @@ def _plain(value: Any) -> Any:
 
 def linked(stage: Stage, name: str) -> dict[str, str]:
     """Return the environment of a process that reaches Kafka and the blobs over links of its own name."""
+    env = dict(stage.env)
+    if not name.startswith("gate"):
+        env.pop("HEADGATE_TICKET_KEYS", None)  # a worker cannot make tickets
     if stage.network is None or stage.settings.kafka is None:
-        return stage.env
-    env = {**stage.env, "HEADGATE_KAFKA": stage.network.kafka(name, stage.settings.kafka)}
+        return env
+    env["HEADGATE_KAFKA"] = stage.network.kafka(name, stage.settings.kafka)
     endpoint = stage.settings.s3_endpoint_url
     if endpoint and urlsplit(endpoint).scheme == "http":
         env["HEADGATE_S3_ENDPOINT_URL"] = f"http://{stage.network.blobs('blobs', urlsplit(endpoint).netloc)}"
@@ -197,7 +211,8 @@ def linked(stage: Stage, name: str) -> dict[str, str]:
 def _populate(stage: Stage, settings: ChaosSettings) -> None:
     for number in range(1, settings.gates + 1):
         options = ("--checkpoint-every", str(settings.checkpoint_s))
-        stage.fleet.add(f"gate-{number}", "gate", linked(stage, f"gate-{number}"), options)
+        env = linked(stage, f"gate-{number}") | ({"HEADGATE_NEWEST_LOGIC": "1"} if settings.old_logic else {})
+        stage.fleet.add(f"gate-{number}", "gate", env, options)
     for number in range(1, settings.workers + 1):
         kind = "task" if number % 2 else "plan"
         stage.fleet.add(f"{kind}-{(number + 1) // 2}", kind, linked(stage, f"{kind}-{(number + 1) // 2}"))
@@ -275,10 +290,21 @@ def _heal(stage: Stage) -> None:
             stage.fleet.let_up(place)
 
 
+def _come_to_rest(stage: Stage, report: ChaosReport, tell: Tell) -> None:
+    """End every process, so that what the checker reads stays as it is."""
+    tell("ending every process")
+    stage.fleet.close()
+    ends = dict(stage.log.offsets(stage.timeline.seen))
+    lag = stage.quiet.lag({place: end for place, (_, end) in ends.items()})
+    if report.is_quiet and (lag is None or any(lag.values())):
+        report.unsteady.append(f"a lag was left at the end: {lag}")
+
+
 def _fill(stage: Stage, report: ChaosReport) -> None:
     """Put what was seen into the report."""
     timeline, driver = stage.timeline, stage.driver
     report.kills, report.refused = stage.fleet.kills, list(driver.refused)
+    report.broken = stage.broken
     report.acknowledged, report.steps = len(driver.acknowledged), len(timeline.steps)
     for status in timeline.ended.values():
         report.ended[STATUSES[status]] = report.ended.get(STATUSES[status], 0) + 1

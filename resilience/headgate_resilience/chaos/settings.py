@@ -39,6 +39,8 @@ class ChaosSettings(BaseModel):
     """How long nothing may lag after a fault before the next begins all the same (default 60)."""
     quiet_s: Annotated[float, Field(gt=0)] = 180.0
     """How long all that was started may take to end after the last fault (default 180)."""
+    old_logic: bool = False
+    """Whether the run begins with gates of logic version 1 alone, so that F4-upgrade can be injected."""
     checkpoint_s: Annotated[float, Field(gt=0)] = 3.0
     """How often the gates save their state, so that there is something to damage (default 3)."""
     out: Path = Path("chaos-report")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from headgate_graphs.errors import HeadgateError
+from headgate_protos.v1.control_pb2 import OperatorCommand
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
 from headgate_resilience.chaos.fleet import Fleet, Place
 from headgate_resilience.chaos.proxy.network import Network
 from headgate_resilience.chaos.watching.quiet import Quiet
@@ -19,6 +22,7 @@ from headgate_resilience.chaos.watching.timeline import Timeline
 from headgate_resilience.chaos.workload.driver import Driver
 from headgate_streams.blobs import BlobStore
 from headgate_streams.port import Log
+from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import Topics
 
@@ -61,6 +65,8 @@ class Stage:
     network: Network | None = None
     servers: Servers | None = None
     over: threading.Event = field(default_factory=threading.Event)
+    broken: list[str] = field(default_factory=list)
+    """What a fault itself saw that was promised otherwise."""
     _busy: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,6 +82,33 @@ class Stage:
                 return False
             self.over.wait(0.02)
         return True
+
+    def expect(self, condition: Callable[[], bool], promise: str, timeout_s: float = 20.0) -> None:
+        """Note a broken promise unless the condition comes to hold within the time."""
+        if not self.until(condition, timeout_s) and not self.over.is_set():
+            self.broken.append(f"not within {timeout_s:.0f} s: {promise}")
+
+    def order(self, tenant: str, lifetime_id: str, command: OperatorCommand) -> None:
+        """Append a signed order; returns when the log has it."""
+        command.command_id = command.command_id or secrets.token_hex(8)
+        command.issued_at.GetCurrentTime()
+        envelope = ExecutionEnvelope(tenant_id=tenant, lifetime_id=lifetime_id, command=command)
+        self._publish(envelope, lambda publisher: publisher.publish(envelope))
+
+    def publish_everywhere(self, envelope: ExecutionEnvelope) -> None:
+        """Append a signed envelope to every partition; returns when the log has it."""
+        self._publish(envelope, lambda publisher: publisher.publish_everywhere(envelope))
+
+    def _publish(self, envelope: ExecutionEnvelope, send: Callable[[ExecutionPublisher], None]) -> None:
+        envelope.envelope_id = secrets.token_hex(8)
+        self.driver.key.sign(envelope)
+        producer = self.log.producer()
+        send(ExecutionPublisher(producer, self.topics, self.settings.partitions))
+        producer.close()
+
+    def forget_exits(self, place: Place) -> None:
+        """Do not report how a place's processes have ended: it was meant so."""
+        self.fleet.exits[:] = [one for one in self.fleet.exits if one.place != place.name]
 
     @contextmanager
     def one_of(self, dice: random.Random, *kinds: str) -> Iterator[Place]:

@@ -6,10 +6,19 @@ import random
 from collections.abc import Iterator, Sequence
 
 from headgate_graphs.errors import UserError
-from headgate_resilience.chaos.faults import processes
+from headgate_resilience.chaos.faults import (
+    brokers,
+    clocks,
+    load,
+    network,
+    processes,
+    records,
+    storage,
+    trust,
+)
 from headgate_resilience.chaos.faults.fault import Fault, registered
 
-AREAS = (processes,)
+AREAS = (processes, network, brokers, records, storage, clocks, load, trust)
 """Imported so that they register what they have."""
 MIX = "mix"
 CALM = "none"

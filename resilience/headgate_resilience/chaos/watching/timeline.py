@@ -18,7 +18,12 @@ from google.protobuf.message import DecodeError
 
 from headgate_graphs.errors import HeadgateError
 from headgate_protos.v1.common_pb2 import Source
-from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent
+from headgate_protos.v1.control_pb2 import (
+    CONTROL_TYPE_QUARANTINE_TENANT,
+    CONTROL_TYPE_RELEASE_TENANT,
+    ControlType,
+    ExecutionEvent,
+)
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
@@ -67,6 +72,12 @@ class Timeline(threading.Thread):
         """Control events by type."""
         self.kinds: Counter[str] = Counter()
         """Records of the log by what they carry."""
+        self.logic = 1
+        """The newest logic version that the log was activated for."""
+        self.quarantined: Counter[str] = Counter()
+        """How often each tenant was quarantined."""
+        self.released: Counter[str] = Counter()
+        """How often each was released again."""
         self.seen: dict[TopicPartition, int] = {}
         """Next offset to read."""
         self.error: BaseException | None = None
@@ -133,6 +144,8 @@ class Timeline(threading.Thread):
         envelope = ExecutionEnvelope.FromString(record.value or b"")
         kind = envelope.WhichOneof("payload") or "poison"
         self.kinds[kind] += 1
+        if kind == "logic_version":
+            self.logic = max(self.logic, envelope.logic_version.version)
         if kind in ("task_execution", "plan_execution"):
             self._result(getattr(envelope, kind).headers.execution_id, record.timestamp_ms)
 
@@ -151,10 +164,8 @@ class Timeline(threading.Thread):
 
     def _output(self, record: LogRecord, source: Source) -> int | None:
         """Return when the source of an output was appended; None for a repeat, and for what has no source."""
-        said = self._said[TopicPartition(record.topic, record.partition)]
-        if not said.is_new(source):
+        if not self._is_fresh(record, source):
             return None
-        said.advance(source)
         times = self._appended[source.partition]
         if source.offset >= len(times):
             return record.timestamp_ms  # the log is read a moment later than its consequence
@@ -162,6 +173,14 @@ class Timeline(threading.Thread):
         place = TopicPartition(self._topics.executions, source.partition)
         self.gate_lags.append(Lag(source_ms, record.timestamp_ms, place))
         return source_ms
+
+    def _is_fresh(self, record: LogRecord, source: Source) -> bool:
+        """Tell an output from what a gate has said before."""
+        said = self._said[TopicPartition(record.topic, record.partition)]
+        if not said.is_new(source):
+            return False
+        said.advance(source)
+        return True
 
     def _view(self, record: LogRecord) -> None:
         view = LifetimeView.FromString(record.value or b"")
@@ -171,8 +190,11 @@ class Timeline(threading.Thread):
 
     def _event(self, record: LogRecord) -> None:
         event = ExecutionEvent.FromString(record.value or b"")
-        self._output(record, event.source)
+        if not self._is_fresh(record, event.source):
+            return
         self.events[ControlType.Name(event.type).removeprefix("CONTROL_TYPE_")] += 1
+        self.quarantined[event.tenant_id] += event.type == CONTROL_TYPE_QUARANTINE_TENANT
+        self.released[event.tenant_id] += event.type == CONTROL_TYPE_RELEASE_TENANT
 
     def _letter(self, record: LogRecord) -> None:
         self.letters[DeadLetter.FromString(record.value or b"").reason] += 1

@@ -9,7 +9,9 @@ import hashlib
 import heapq
 import json
 import logging
+import queue
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +24,8 @@ from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, GraphRegistered,
 from headgate_resilience.chaos.workload.graphs import GRAPHS, STARTED, policy
 from headgate_streams.port import Delivery, Log
 from headgate_streams.publisher import ExecutionPublisher
+from headgate_streams.signing import SigningKey
 from headgate_streams.topics import Topics
-
-Seal = Callable[[ExecutionEnvelope], None]
-"""Signs an order before it is sent; nothing where no key is registered."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,6 @@ class Driver(threading.Thread):
         rate: float,
         most_open: int,
         open_now: Callable[[], int],
-        seal: Seal = lambda _envelope: None,
     ) -> None:
         """Take what to do; `open_now` says how many acknowledged lifetimes have not ended."""
         super().__init__(name="chaos-driver", daemon=True)
@@ -83,7 +82,10 @@ class Driver(threading.Thread):
         self.error: BaseException | None = None
         self.rate = rate
         self.is_over = threading.Event()
-        self._seed, self._most_open, self._open_now, self._seal = seed, most_open, open_now, seal
+        self.key = SigningKey.new()
+        """Signs what the clients send; nobody asks for it until the key is registered."""
+        self._seed, self._most_open, self._open_now = seed, most_open, open_now
+        self._asked: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._random = random.Random(f"{seed}/driver")  # noqa: S311 - repeatable, not secret
         self._producer = log.producer()
         self._publisher = ExecutionPublisher(self._producer, topics, partitions)
@@ -96,6 +98,15 @@ class Driver(threading.Thread):
             for envelope in _definitions(tenant):
                 self._send(envelope)
         self._producer.flush(ENOUGH_S)
+
+    @property
+    def asked_left(self) -> int:
+        """How many starts were asked for and not made yet."""
+        return self._asked.qsize()
+
+    def ask(self, tenant: str, graph: str) -> None:
+        """Have a lifetime started beside the others, as soon as can be. Any thread."""
+        self._asked.put((tenant, graph))
 
     def run(self) -> None:
         """Start lifetimes until `is_over`; what goes wrong is kept in `error`."""
@@ -124,16 +135,20 @@ class Driver(threading.Thread):
             now = time.monotonic()
             while self._orders and self._orders[0].due_s <= now:
                 self._order(heapq.heappop(self._orders))
+            while not self._asked.empty():
+                self._start(now, *self._asked.get())
             if now >= due and self._open_now() < self._most_open:
-                self._start(now)
+                self._start(now, *self._drawn())
                 due = max(due + 1 / self.rate, now - 1.0)  # a stall is made up for by one second's starts
             self.is_over.wait(min(0.02, max(0.001, due - now)))
 
-    def _start(self, now: float) -> None:
+    def _drawn(self) -> tuple[str, str]:
+        graph = self._random.choices(list(STARTED), list(STARTED.values()))[0]
+        return self._random.choice(self.tenants), graph
+
+    def _start(self, now: float, tenant: str, graph: str) -> None:
         self._number += 1
         draw = self._random
-        tenant = draw.choice(self.tenants)
-        graph = draw.choices(list(STARTED), list(STARTED.values()))[0]
         started = Started(tenant, f"{graph}-{self._number}")
         start = LifetimeStart(graph_id=graph, input=Payload(json=json.dumps(self._input(tenant))))
         start.issued_at.GetCurrentTime()
@@ -172,7 +187,9 @@ class Driver(threading.Thread):
     def _send(
         self, envelope: ExecutionEnvelope, on_delivery: Callable[[Delivery], None] | None = None
     ) -> None:
-        self._seal(envelope)
+        if envelope.WhichOneof("payload") != "lifetime_start":
+            envelope.envelope_id = secrets.token_hex(8)  # what is signed does not change any more
+            self.key.sign(envelope)
         self._publisher.publish(envelope, on_delivery)
 
     def _delivered(self, started: Started, delivery: Delivery) -> None:

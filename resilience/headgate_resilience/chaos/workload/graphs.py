@@ -68,7 +68,24 @@ def spend() -> AgentGraph:
     return g.build()
 
 
-GRAPHS: Final = (loop, fan, leaf, nest, spend)
+def rogue() -> AgentGraph:
+    """One task that misbehaves, and a plan that takes whatever comes of it."""
+    return _alone("rogue", "chaos_rogue", {"max_retries": 1, "backoff": "100ms", "timeout": "3s"})
+
+
+def crash() -> AgentGraph:
+    """One leased task that takes its worker along, so that it is given up after some workers."""
+    return _alone("crash", "chaos_crash", {"max_retries": 0, "leased": True, "timeout": "30s"})
+
+
+def _alone(name: str, type: str, options: TaskOptions) -> AgentGraph:
+    g = GraphBuilder(name, version="1.0.0", limits={"deadline": DEADLINE})
+    task, end = g.task("task", type=type, **options), g.plan("end_it", type="chaos_gather")
+    g.start(task) >> end >> END
+    return g.build()
+
+
+GRAPHS: Final = (loop, fan, leaf, nest, spend, rogue, crash)
 STARTED: Final = {"loop": 5, "fan": 3, "nest": 1, "spend": 2}
 """Graphs that clients start, and how often in proportion."""
 

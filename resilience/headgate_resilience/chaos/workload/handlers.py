@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 from headgate_workers.context import Context, PlanContext, TaskContext
@@ -77,3 +82,58 @@ def gather(ctx: PlanContext) -> Decision:
     """Say which branches have arrived, and go on to all that may come next."""
     arrived = {"arrived": len(ctx.upstream), "canary": ctx.start_input["canary"]}
     return Decision(next=[name for name in ctx.allowed_next if name != "end"] or ["end"], output=arrived)
+
+
+@task("chaos_rogue", timeout="3s")
+def rogue(ctx: TaskContext) -> Any:
+    """Misbehave in one of many ways, drawn from the seed."""
+    ways: tuple[Callable[[], Any], ...] = (
+        _hang,
+        _swallow,
+        _print,
+        _leak,
+        _fork,
+        _raise_nonsense,
+        _colour,
+        object,
+    )
+    return ways[draw(ctx, len(ways), "way")]()
+
+
+@task("chaos_crash", timeout="30s")
+def crash(ctx: TaskContext) -> None:  # noqa: ARG001
+    """End the whole process as a segmentation fault would, whoever else works in it."""
+    os.abort()
+
+
+def _hang() -> None:
+    time.sleep(6.0)
+
+
+def _swallow() -> None:
+    for _ in range(20):
+        try:
+            time.sleep(0.3)
+        except BaseException:  # noqa: S112 - just this is what it is there to do
+            continue
+
+
+def _print() -> str:
+    sys.stdout.write("x" * 5_000_000 + "\n")
+    return "printed"
+
+
+def _leak() -> int:
+    return len(bytearray(200_000_000))
+
+
+def _fork() -> int:
+    return subprocess.run([sys.executable, "-c", "print(1)"], check=False, capture_output=True).returncode
+
+
+def _raise_nonsense() -> None:
+    raise ValueError("\x1b[2J\n" + "nonsense " * 100_000)
+
+
+def _colour() -> str:
+    return "\x1b[31m\n" * 500
