@@ -105,5 +105,5 @@ def _said(mark: Mark) -> str:
     if mark.skipped:
         return f"{mark.fault} not injected ({mark.skipped})"
     if mark.recovery_s is None:
-        return f"{mark.fault} healed"
+        return f"{mark.fault} ({mark.detail}) healed"
     return f"{mark.fault} ({mark.detail}) recovered in {mark.recovery_s:.1f} s"

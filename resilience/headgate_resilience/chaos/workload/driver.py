@@ -202,7 +202,7 @@ class Driver(threading.Thread):
 
 def _canary(seed: int, tenant: str) -> str:
     drawn = random.Random(f"{seed}/{tenant}")  # noqa: S311 - repeatable, not secret
-    return f"canary-{drawn.getrandbits(64):016x}"
+    return f"canary-{tenant}-{drawn.getrandbits(64):016x}"
 
 
 def _definitions(tenant: str) -> Iterator[ExecutionEnvelope]:
