@@ -14,7 +14,9 @@ from headgate.command.verbs import (
     control,
     dlq,
     graphs,
+    keys,
     lifetimes,
+    logic,
     policies,
     project,
     run,
@@ -59,7 +61,7 @@ def headgate(
 
 for subject in (
     *(run, serve, status, lifetimes, control, graphs, policies),
-    *(topics, tenants, dlq, project),
+    *(topics, tenants, keys, logic, dlq, project),
 ):
     subject.add_to(app)
 
