@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from headgate_graphs.errors import UserError
 from headgate_streams.blobs import BlobStore, FileBlobStore, MemoryBlobStore
 from headgate_streams.port import Log
 from headgate_streams.settings import StreamSettings
+
+if TYPE_CHECKING:
+    from headgate_streams.kafka.accounts import KafkaAccounts
 
 
 def open_log(settings: StreamSettings) -> Log:
@@ -28,6 +32,20 @@ def open_log(settings: StreamSettings) -> Log:
 
     path = ":memory:" if settings.in_memory else settings.local / "log.sqlite3"
     return LocalLog(path, max_record_bytes=settings.max_record_bytes)
+
+
+def open_accounts(settings: StreamSettings) -> KafkaAccounts:
+    """Return the users, ACLs and quotas of the Kafka cluster, for its administrator.
+
+    Raises:
+        UserError: No broker is named, or a file with a password or with TLS material cannot be read.
+    """
+    if settings.kafka is None:
+        raise UserError("the embedded log has no users: name a broker with --kafka, as its administrator")
+    from headgate_streams.kafka.accounts import KafkaAccounts
+    from headgate_streams.kafka.material import Material
+
+    return KafkaAccounts(Material(settings.kafka, settings.kafka_options, settings.security))
 
 
 def open_blob_store(settings: StreamSettings) -> BlobStore:

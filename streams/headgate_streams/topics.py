@@ -60,6 +60,14 @@ class Topics:
         """Return the group of the workers of a kind (task or plan) on a named queue, or the default one."""
         return f"{self.prefix}.{kind}-workers{f'.{queue}' if queue else ''}"
 
+    def of_named_queues(self) -> tuple[str, str]:
+        """Return what the inputs of every named queue begin with: a task's, a plan's."""
+        return f"{self.prefix}.task-inputs.", f"{self.prefix}.plan-inputs."
+
+    def groups_of_named_queues(self) -> tuple[str, str]:
+        """Return what the groups of the workers of every named queue begin with: task's, plan's."""
+        return f"{self.prefix}.task-workers.", f"{self.prefix}.plan-workers."
+
     def task_inputs(self, queue: str = "") -> str:
         """Return the topic of TaskInputs of a named queue, or of the default one."""
         return self._inputs("task-inputs", queue)

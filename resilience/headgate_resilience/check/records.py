@@ -1,4 +1,4 @@
-"""Where a check gets its records: the raw topics, behind one small interface, so that an archive may serve."""
+"""Where a check gets its records: the raw topics, behind one interface, so that an archive may serve."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Records(Protocol):
 class LogRecords:
     """The topics of a log."""
 
-    def __init__(self, log: Log, topic_prefix: str) -> None:
+    def __init__(self, log: Log, topics: Topics) -> None:
         """Open the installation; raises UserError when there is none."""
         self._log = log
-        self.topics = Topics(topic_prefix)
+        self.topics = topics
         self._spans: dict[str, dict[int, tuple[int, int]]] = {}
         found = log.describe([self.topics.executions])
         if self.topics.executions not in found:

@@ -1,4 +1,4 @@
-"""What a check found: a verdict for each invariant, with examples, counts and figures. Made by `check_log`."""
+"""What a check found: a verdict for each invariant, examples, counts and figures. Made by `check_log`."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Report:
         return self.invariants[invariant].verdict
 
     def judge_latency(self, calm_p99_ms: float, healed_p99_ms: float) -> None:
-        """Add to I14 what only who drove the load knows: the p99 after the last fault against the calm one."""
+        """Add to I14 what only who drove the load knows: the p99 after the last fault, and in calm."""
         liveness = self.invariants["I14"]
         liveness.looked_at += 1
         self.figures |= {"calm_p99_ms": calm_p99_ms, "healed_p99_ms": healed_p99_ms}

@@ -110,6 +110,7 @@ _OURS: Final = frozenset(
         KafkaError.UNSUPPORTED_VERSION,
         KafkaError._UNSUPPORTED_FEATURE,
         KafkaError.OFFSET_METADATA_TOO_LARGE,
+        KafkaError.SECURITY_DISABLED,
     }
 )
 _FORBIDDEN: Final = frozenset(
@@ -117,7 +118,6 @@ _FORBIDDEN: Final = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.SECURITY_DISABLED,
     }
 )
 _LOGIN: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED})

@@ -1,0 +1,60 @@
+"""The client's side of SCRAM (RFC 5802), for the few requests that the client library does not know."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from typing import Final
+
+from headgate_graphs.errors import LogUnavailable
+
+_HASHES: Final = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
+_MAX_ITERATIONS: Final = 1_000_000
+"""A server may not keep us busy for longer."""
+
+
+class ScramLogin:
+    """One login: `first`, the server's answer to `final`, the server's answer to `check`."""
+
+    def __init__(self, mechanism: str, username: str, password: str) -> None:
+        self._hash = _HASHES[mechanism]
+        self._password = password.encode()
+        name = username.replace("=", "=3D").replace(",", "=2C")
+        self._nonce = secrets.token_urlsafe(24)
+        self._bare = f"n={name},r={self._nonce}"
+        self._expected = b""
+
+    def first(self) -> bytes:
+        """Return the first message."""
+        return f"n,,{self._bare}".encode()
+
+    def final(self, answer: bytes) -> bytes:
+        """Return the proof that we know the password."""
+        said = _fields(answer)
+        nonce, rounds = said.get("r", ""), int(said.get("i", "0"))
+        if not nonce.startswith(self._nonce) or not 1 <= rounds <= _MAX_ITERATIONS:
+            raise LogUnavailable("the broker's answer to a login is not SCRAM")
+        salted = hashlib.pbkdf2_hmac(self._hash, self._password, base64.b64decode(said.get("s", "")), rounds)
+        unproved = f"c=biws,r={nonce}"
+        text = f"{self._bare},{answer.decode()},{unproved}".encode()
+        client_key = self._mac(salted, b"Client Key")
+        signature = self._mac(hashlib.new(self._hash, client_key).digest(), text)
+        proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+        self._expected = self._mac(self._mac(salted, b"Server Key"), text)
+        return f"{unproved},p={base64.b64encode(proof).decode()}".encode()
+
+    def check(self, answer: bytes) -> None:
+        """Raise LogUnavailable when the server does not know the password either."""
+        said = base64.b64decode(_fields(answer).get("v", ""))
+        if not hmac.compare_digest(said, self._expected):
+            raise LogUnavailable("the broker does not know the password of the user that it let in")
+
+    def _mac(self, key: bytes, text: bytes) -> bytes:
+        return hmac.new(key, text, self._hash).digest()
+
+
+def _fields(message: bytes) -> dict[str, str]:
+    pairs = (part.partition("=") for part in message.decode().split(","))
+    return {name: value for name, _, value in pairs}
