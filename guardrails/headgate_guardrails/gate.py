@@ -243,6 +243,7 @@ class Gate:
             old = now - shard.captured_at >= self._settings.checkpoint_s
             if fresh >= self._settings.checkpoint_records or (fresh > 0 and old):
                 self._capture(shard, pool)
+                return  # one partition a turn: each is a pause
 
     def _capture(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
         if shard.state.next_offset != shard.committed:

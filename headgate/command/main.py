@@ -13,14 +13,18 @@ from headgate.command.logs import show_logs
 from headgate.command.verbs import (
     chaos,
     control,
+    dlq,
     graphs,
+    keys,
     lifetimes,
+    logic,
     policies,
     project,
-    records,
     run,
     serve,
     status,
+    tenants,
+    topics,
 )
 
 HELP = """Run agent graphs on Kafka, or on an embedded log, behind a gate that holds every budget.
@@ -56,7 +60,10 @@ def headgate(
     """Hold the options before the verb."""
 
 
-for subject in (run, serve, status, lifetimes, control, graphs, policies, records, project, chaos):
+for subject in (
+    *(run, serve, status, lifetimes, control, graphs, policies),
+    *(topics, tenants, keys, logic, dlq, project, chaos),
+):
     subject.add_to(app)
 
 
