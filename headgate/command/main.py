@@ -11,6 +11,7 @@ import typer
 from headgate.command.faults import ExitCode, complain, report
 from headgate.command.logs import show_logs
 from headgate.command.verbs import (
+    check,
     control,
     dlq,
     graphs,
@@ -61,7 +62,7 @@ def headgate(
 
 for subject in (
     *(run, serve, status, lifetimes, control, graphs, policies),
-    *(topics, tenants, keys, logic, dlq, project),
+    *(topics, tenants, keys, logic, dlq, check, project),
 ):
     subject.add_to(app)
 
