@@ -12,6 +12,7 @@ from headgate.command.faults import ExitCode, complain, report
 from headgate.command.logs import show_logs
 from headgate.command.verbs import (
     chaos,
+    check,
     control,
     dlq,
     graphs,
@@ -62,7 +63,7 @@ def headgate(
 
 for subject in (
     *(run, serve, status, lifetimes, control, graphs, policies),
-    *(topics, tenants, keys, logic, dlq, project, chaos),
+    *(topics, tenants, keys, logic, dlq, check, chaos, project),
 ):
     subject.add_to(app)
 

@@ -59,10 +59,17 @@ class Hearing:
         if isinstance(fact, View) and fact.parent:
             return self._child(fact, where)
         if key not in self._all.started:
-            self._findings.fail("I7", where, f"lifetime {'/'.join(key)} was never started")
+            self._stranger(key, where)
             return None
         graph = fact.graph if isinstance(fact, Dispatch | View) else ("", "")
         return self._begun(self._all.begin(key, graph, None))
+
+    def _stranger(self, key: tuple[str, str], where: str) -> None:
+        """What is said of a lifetime that never started may be meant for another tenant's."""
+        owners = sorted(tenant for tenant, lifetime in self._all.lives if lifetime == key[1])
+        if owners:
+            self._findings.fail("I9", where, f"{key[0]} is given lifetime {key[1]}, which is {owners[0]}'s")
+        self._findings.fail("I7", where, f"lifetime {'/'.join(key)} was never started")
 
     def _begun(self, life: Life) -> Life:
         if life.shape is not None:

@@ -168,14 +168,17 @@ Look = Callable[[LogRecord, str], None]
 
 
 def read_outputs(
-    records: Records, findings: Findings, look: Look, progress: Callable[[int], None]
+    records: Records, findings: Findings, look: Look, progress: Callable[[int], None], only: str = ""
 ) -> Outputs:
-    """Read every output topic to its end; `look` sees each record, `progress` hears how many were read."""
+    """Read every output topic to its end.
+
+    `look` sees each record, `progress` hears how many were read, `only` names the one tenant that is judged.
+    """
     outputs = Outputs()
     for name, kind in output_topics(records):
         outputs.topics.append(name)
         outputs.kinds[name] = _KINDS[kind.__name__]
-        reading = _Reading(outputs, len(outputs.topics) - 1, kind, records, findings)
+        reading = _Reading(outputs, len(outputs.topics) - 1, kind, records, findings, only)
         for record in records.read(name):
             tenant = reading.take(record)
             if tenant is not None:
@@ -206,9 +209,16 @@ class _Reading:
     """One output topic while it is read."""
 
     def __init__(
-        self, outputs: Outputs, topic: int, kind: type[Any], records: Records, findings: Findings
+        self,
+        outputs: Outputs,
+        topic: int,
+        kind: type[Any],
+        records: Records,
+        findings: Findings,
+        only: str,
     ) -> None:
         self.outputs = outputs
+        self.only = only
         self.topic = topic
         self.name = outputs.topics[topic]
         self.kind = kind
@@ -234,13 +244,27 @@ class _Reading:
             place = (self.name, record.partition, record.offset)
             self.outputs.refused[place] = (str(refused), record)
             return None
-        self._check_address(record, message, tenant)
         fact = self.fact(message, record.key or b"")
+        if self.only not in (tenant, ""):
+            self._keep_unjudged(record, message, fact)
+            return tenant
+        self._check_address(record, message, tenant)
         if not message.HasField("source"):
             self._sourceless(record, fact)
         else:
             self._keep(record, message.source, fact)
         return tenant
+
+    def _keep_unjudged(self, record: LogRecord, message: Any, fact: Fact) -> None:
+        """Keep an output of another tenant: the fold of its partition must come to it, too."""
+        if message.HasField("source"):
+            source = message.source
+            digest_ = fingerprint(self.name, record)
+            said = Said(
+                source.offset, source.index, self.topic, record.partition, record.offset, digest_, fact
+            )
+            known = self.outputs.by_partition.setdefault(source.partition, {})
+            known.setdefault(source.offset << 24 | source.index, said)
 
     def _sourceless(self, record: LogRecord, fact: Fact) -> None:
         where = f"{self.name}[{record.partition}]@{record.offset}"

@@ -33,6 +33,9 @@ class Records(Protocol):
     def spans(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """Return (first offset, end) of each partition of a topic; the end is fixed at the first call."""
 
+    def ends(self, topic: str) -> Mapping[int, int]:
+        """Return where each partition of a topic ends at this moment."""
+
     def read(self, topic: str, partition: int | None = None) -> Iterator[LogRecord]:
         """Yield the records of one partition, or of all, each in offset order, up to the end of `spans`."""
 
@@ -61,12 +64,19 @@ class LogRecords:
         """Return (first offset, end) of each partition; empty when there is no such topic."""
         known = self._spans.get(topic)
         if known is None:
-            found = self._log.describe([topic])
-            count = found[topic].partitions if topic in found else 0
-            places = [TopicPartition(topic, number) for number in range(count)]
-            spans = self._log.offsets(places) if places else {}
-            known = self._spans[topic] = {place.partition: span for place, span in spans.items()}
+            known = self._spans[topic] = self._now(topic)
         return known
+
+    def ends(self, topic: str) -> Mapping[int, int]:
+        """Return where each partition of a topic ends at this moment."""
+        return {partition: end for partition, (_, end) in self._now(topic).items()}
+
+    def _now(self, topic: str) -> dict[int, tuple[int, int]]:
+        found = self._log.describe([topic])
+        count = found[topic].partitions if topic in found else 0
+        places = [TopicPartition(topic, number) for number in range(count)]
+        spans = self._log.offsets(places) if places else {}
+        return {place.partition: span for place, span in spans.items()}
 
     def read(self, topic: str, partition: int | None = None) -> Iterator[LogRecord]:
         """Yield the records; raises LogUnavailable when the log falls silent with more to read."""
