@@ -165,11 +165,9 @@ def keys_list(place: Place) -> None:
 
 def _ready(client: Client) -> bool:
     """Whether a key is registered; raises UserError for a log whose logic does not know keys yet."""
-    from headgate.standing import check_keys_are_known, keys_known
+    from headgate.standing import keys_known, standings_with_keys
 
-    found = client.standings()
-    check_keys_are_known(found)
-    return bool(keys_known(found))
+    return bool(keys_known(standings_with_keys(client)))
 
 
 def _where(found: list[Standing], key_id: str) -> tuple[str, str]:
