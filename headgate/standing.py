@@ -72,7 +72,11 @@ def standings_with_keys(client: Client) -> list[Standing]:
     A first gate that has just begun gets a moment to give a new log its logic.
     """
     give_up_at = time.monotonic() + FIRST_GATE_S
-    while behind := [one for one in (found := standings(client)) if one.logic_version == 1]:
+    while True:
+        found = standings(client)
+        behind = [one for one in found if one.logic_version == 1]
+        if not behind:
+            return found
         if time.monotonic() > give_up_at or not client.log.members(client.topics.gate_group):
             raise UserError(
                 f"logic version 1, which knows no keys, still decides in {partitions_words(behind)}: a log "
@@ -80,7 +84,6 @@ def standings_with_keys(client: Client) -> list[Standing]:
                 "`headgate logic activate 2`"
             )
         time.sleep(0.1)
-    return found
 
 
 def partitions_words(found: list[Standing]) -> str:
