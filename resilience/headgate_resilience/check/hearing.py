@@ -309,6 +309,8 @@ class Hearing:
         self._findings.need("I1", view.status in TERMINAL, where, f"{life.where} ended with no final status")
         status = pb.LifetimeStatus.Name(view.status).removeprefix("LIFETIME_STATUS_").lower()
         self._findings.counts[f"lifetimes {status}"] += 1
+        fault = joins.starved_too_early(life, view.reason)
+        self._findings.need("I6", not fault, where, f"{life.where}: {fault}")
         life.end = view
         life.account.end(self._all.clock)
         if life.shape is not None:
