@@ -194,11 +194,12 @@ def _ticket_lines(found: list[Standing]) -> list[str]:
     by_key: dict[str, list[Standing]] = {}
     for one in found:
         by_key.setdefault(one.ticket_key, []).append(one)
-    return [
-        (f"tickets by {name}" if name else "no tickets: results need none")
-        + ("" if len(by_key) == 1 else f" in {partitions_words(ones)}")
-        for name, ones in by_key.items()
-    ]
+    if list(by_key) == [""]:
+        return ["no tickets: results need none"]
+    shown = {
+        name: "" if len(by_key) == 1 else f" in {partitions_words(ones)}" for name, ones in by_key.items()
+    }
+    return [f"{f'tickets by {name}' if name else 'no tickets'}{where}" for name, where in shown.items()]
 
 
 def _agree(found: list[Standing]) -> bool:

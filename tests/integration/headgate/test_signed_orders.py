@@ -67,10 +67,12 @@ def test_unsigned_orders_are_refused_and_signed_ones_obeyed_once(site: Site) -> 
 
 
 def test_nothing_runs_without_the_policy_that_nobody_signed(site: Site) -> None:
+    site.register(ONE)
     _, signed = new_key(site, "ops.pem")
     demo = str(site.home / "demo")
     with site.gate():
-        assert site.command("keys", "register", **signed)[0] == 0
+        code, _, err = site.command("keys", "register", **signed)
+        assert code == 0, err
         assert site.command("init", demo)[0] == 0
         refused(site, "run", demo)
         assert site.client.lifetimes("default") == []
