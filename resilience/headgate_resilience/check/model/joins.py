@@ -94,6 +94,7 @@ def starved_too_early(life: Life, reason: str) -> str:
                 work = life.account.works.get(execution_id)
                 open_ = waiting.setdefault(frame.execution_id, [])
                 open_ += [visit.node] if work is not None and work.is_open else []
+    # What nobody serves, a person or a sub-graph, is not known to be under way: then nothing is said.
     left = {key: nodes for key, nodes in waiting.items() if (said[1], key) not in life.fired}
     if not left or not all(left.values()):
         return ""
