@@ -7,12 +7,13 @@ the record, a dead letter with its coordinates is either there or will never be.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from headgate.quarantine import Quarantine
 from headgate.reading import read_to_now
-from headgate_graphs.errors import BadRecord
+from headgate_graphs.errors import BadRecord, UserError
 from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import DeadLetter
 from headgate_streams.codec import decode
@@ -38,6 +39,21 @@ class Answer:
     """Why it was put aside, if it was."""
     events: tuple[ExecutionEvent, ...] = ()
     """Control events that name the record's command."""
+    held: Quarantine | None = None
+    """The quarantine of the record's tenant in which it waits, as far as somebody has looked."""
+
+    def accepted(self, asked: str) -> Answer:
+        """Return this; raises UserError when a gate has refused what was `asked` for."""
+        if self.refusal is not None:
+            reason = self.refusal.reason
+            raise UserError(
+                f"the gate refused {asked}: {reason}: {self.refusal.detail}{_HINTS.get(reason, '')}"
+            )
+        return self
+
+
+_HINTS = {"SIGNATURE": "; HEADGATE_SIGNING_KEY names the PEM file of a registered key (`headgate keys list`)"}
+"""What a refusal's reader may do, where the refusal itself cannot say it."""
 
 
 def wait_for_answer(
@@ -53,31 +69,51 @@ def wait_for_answer(
     Returns at once when no gate runs. `tenant` is the record's, "*" included. Raises LogUnavailable when the
     log does not answer.
     """
+    (answer,) = wait_for_answers(log, topics, tenant, [delivery], timeout_s)
+    if not command_id or not answer.is_read:
+        return answer
+    events = _said(log, topics.control_events, tenant, delivery, ExecutionEvent)
+    return replace(answer, events=tuple(one for one in events if one.command_id == command_id))
+
+
+def wait_for_answers(
+    log: Log, topics: Topics, tenant: str, deliveries: Sequence[Delivery], timeout_s: float = ANSWER_S
+) -> list[Answer]:
+    """As `wait_for_answer`, for several records of one tenant, or one in every partition of "*"."""
     group = topics.gate_group
     gates = log.members(group)
-    where = TopicPartition(topics.executions, delivery.partition)
-    if gates == 0 or not _is_passed(log, group, where, delivery.offset, timeout_s):
-        return Answer(gates)
-    letters = _said(log, topics.dead_letters, tenant, delivery, DeadLetter)
-    place = (*where, delivery.offset)
-    refusal = next((one for one in letters if (one.topic, one.partition, one.offset) == place), None)
-    events: Iterator[ExecutionEvent] = iter(())
-    if command_id:
-        events = _said(log, topics.control_events, tenant, delivery, ExecutionEvent)
-    return Answer(gates, True, refusal, tuple(one for one in events if one.command_id == command_id))
+    places = {(TopicPartition(topics.executions, one.partition), one.offset): one for one in deliveries}
+    passed = _passed(log, group, list(places), timeout_s) if gates != 0 else set()
+    read = [places[place] for place in passed]
+    refusals: dict[tuple[int, int], DeadLetter] = {}
+    if read:
+        first = min(read, key=lambda one: one.timestamp_ms)
+        for letter in _said(log, topics.dead_letters, tenant, first, DeadLetter):
+            if letter.topic == topics.executions:
+                refusals.setdefault((letter.partition, letter.offset), letter)
+    return [
+        Answer(gates, place in passed, refusals.get((one.partition, one.offset)))
+        for place, one in places.items()
+    ]
 
 
-def _is_passed(log: Log, group: str, where: TopicPartition, offset: int, timeout_s: float) -> bool:
-    """Whether the gates have committed beyond a record, or do so in time."""
+_Place = tuple[TopicPartition, int]
+
+
+def _passed(log: Log, group: str, places: Sequence[_Place], timeout_s: float) -> set[_Place]:
+    """Return the records that the gates have committed beyond, waiting for all of them."""
     consumer = log.consumer(group)
     give_up_at = time.monotonic() + timeout_s
     try:
         while True:
-            committed = consumer.committed([where]).get(where)
-            if committed is not None and committed.offset > offset:
-                return True
-            if time.monotonic() >= give_up_at:
-                return False
+            committed = consumer.committed([where for where, _ in places])
+            passed = {
+                (where, offset)
+                for where, offset in places
+                if (found := committed.get(where)) is not None and found.offset > offset
+            }
+            if len(passed) == len(places) or time.monotonic() >= give_up_at:
+                return passed
             time.sleep(_ASK_EVERY_S)
     finally:
         consumer.close()

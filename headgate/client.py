@@ -10,15 +10,17 @@ import getpass
 import json
 import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from headgate import envelopes, orders
-from headgate.answering import ANSWER_S, Answer, wait_for_answer
+from headgate.answering import ANSWER_S, Answer, wait_for_answer, wait_for_answers
 from headgate.following import Happening, follow
 from headgate.observing import Observer
 from headgate.outcome import Outcome, outcome_of
 from headgate.overview import Freeze, Overview, Waiting, freezes, overview, waiting_in
+from headgate.quarantine import Quarantine
 from headgate.versions import PolicyVersion
 from headgate.words import TERMINAL, status_word
 from headgate_graphs.errors import UserError
@@ -36,7 +38,9 @@ from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
 
 if TYPE_CHECKING:
+    from headgate.standing import Standing
     from headgate_guardrails.explain import RuleStanding
+    from headgate_streams.signing import SigningKey
 
 DELIVERY_TIMEOUT_S = 15.0
 """How long one request may take to be durable in the log."""
@@ -56,6 +60,7 @@ class Client:
         self._lock = threading.Lock()
         self._producer: LogProducer | None = None
         self._publisher: ExecutionPublisher | None = None
+        self._signing_key: SigningKey | None = None
 
     @classmethod
     def open(cls, settings: StreamSettings) -> Self:
@@ -176,6 +181,12 @@ class Client:
         """Return what a gate says to a record that was appended, waiting for up to `timeout_s`."""
         return wait_for_answer(self.log, self.topics, tenant, delivery, command_id, timeout_s)
 
+    def answers(
+        self, tenant: str, deliveries: Sequence[Delivery], timeout_s: float = ANSWER_S
+    ) -> list[Answer]:
+        """Return what gates say to several records of one tenant, or to one in every partition of "*"."""
+        return wait_for_answers(self.log, self.topics, tenant, deliveries, timeout_s)
+
     def lifetime(self, tenant: str, lifetime_id: str) -> LifetimeView | None:
         """Return the gate's view of one lifetime; None when there is none (yet)."""
         return self.observer.lifetime(tenant, lifetime_id)
@@ -187,7 +198,9 @@ class Client:
     def overview(self, tenant: str) -> Overview:
         """Return what a tenant's work looks like now; reads all that the log holds of it."""
         views = self.lifetimes(tenant)
-        return overview(tenant, views, self.observer.records(tenant), int(time.time() * 1000))
+        made = overview(tenant, views, self.observer.records(tenant), int(time.time() * 1000))
+        made.quarantine = self.quarantine(tenant)
+        return made
 
     def running(self) -> dict[str, int | None]:
         """Return how many processes serve the log, by what they are; None where the log does not tell.
@@ -201,6 +214,16 @@ class Client:
     def frozen(self, tenant: str) -> list[Freeze]:
         """Return the freezes of graphs and of the whole tenant that are in force, oldest first."""
         return freezes(self.observer.records(tenant))
+
+    def quarantine(self, tenant: str) -> Quarantine | None:
+        """Return why and since when a tenant's records wait; None when they do not."""
+        return self.observer.quarantine(tenant)
+
+    def standings(self) -> list[Standing]:
+        """Return each partition's logic version and keys at the end of the log; changes nothing."""
+        from headgate.standing import standings  # the whole fold, which nothing else here needs
+
+        return standings(self)
 
     def waiting(self, tenant: str) -> list[Waiting]:
         """Return the human tasks that wait, the nearest deadline first."""
@@ -262,9 +285,15 @@ class Client:
     def submit(self, envelope: ExecutionEnvelope) -> Delivery:
         """Append one envelope to the log; return where it (first) landed once it is durable.
 
-        Raises LogUnavailable when the log does not answer, UserError when the topics do not exist.
+        Raises LogUnavailable when the log does not answer, UserError when the topics do not exist, or when
+        the signing key of the settings cannot be read.
         """
+        return self.submit_everywhere(envelope)[0]
+
+    def submit_everywhere(self, envelope: ExecutionEnvelope) -> list[Delivery]:
+        """As `submit`, and return every place: of what concerns every tenant there is one per partition."""
         _check_tenant(envelope.tenant_id, every=True)
+        self._sign(envelope)
         delivered: list[Delivery] = []
         with self._lock:
             producer, publisher = self._open_publisher()
@@ -276,7 +305,23 @@ class Client:
         for delivery in delivered:
             if delivery.error is not None:
                 raise delivery.error
-        return delivered[0]
+        return delivered
+
+    def _sign(self, envelope: ExecutionEnvelope) -> None:
+        """Sign what needs it once keys are registered, if the settings name a key."""
+        path = self.settings.signing_key
+        if path is None:
+            return
+        from headgate_guardrails.fold.authority import SIGNED  # few clients need it, nor the library behind
+        from headgate_streams.signing import SigningKey
+
+        if envelope.WhichOneof("payload") not in SIGNED:
+            return
+        if self._signing_key is None:
+            self._signing_key = SigningKey.load(path)
+        # The id is signed too, so the publisher must not be the one who gives it.
+        envelope.envelope_id = envelope.envelope_id or uuid.uuid4().hex
+        self._signing_key.sign(envelope)
 
     def _open_publisher(self) -> tuple[LogProducer, ExecutionPublisher]:
         if self._producer is None or self._publisher is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,8 @@ from headgate_graphs.model import AgentGraph, NodeKind
 from headgate_guardrails.policy import Policy, load_policy
 from headgate_workers.handlers import HandlerRegistry
 
+READY_S = 2.0
+"""How long a run waits for its own gate to be up, so that what the gate refuses is told before it begins."""
 STOP_DEADLINE_S = 15.0
 """How long gate and workers may take to end; what runs is cancelled or abandoned by then."""
 
@@ -147,6 +150,12 @@ class Headgate:
         for kind in (NodeKind.TASK, NodeKind.PLAN):
             self._start(worker_service(self.client, self.settings, kind, self._registry, new))
         self._queues.update(new)
+        self._wait_for_gate()
+
+    def _wait_for_gate(self) -> None:
+        give_up_at = time.monotonic() + READY_S
+        while not self._services[0].ready.wait(0.02) and time.monotonic() < give_up_at:
+            self.check()
 
     def _start(self, service: Service) -> None:
         service.start()

@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from headgate_graphs.ids import EVERY_TENANT
 from headgate_graphs.model import AgentGraph
 from headgate_protos.v1.common_pb2 import Payload
 from headgate_protos.v1.control_pb2 import OperatorCommand
-from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, GraphRegistered, LifetimeStart, PolicySet
+from headgate_protos.v1.execution_pb2 import (
+    ExecutionEnvelope,
+    GraphRegistered,
+    KeyRegistered,
+    LifetimeStart,
+    LogicVersionActivated,
+    PolicySet,
+    TicketKeyRegistered,
+)
 
 if TYPE_CHECKING:
     from headgate_guardrails.policy import Policy
@@ -88,6 +97,23 @@ def operator_command(
     command.issued_by = command.issued_by or issued_by
     command.issued_at.CopyFrom(_now())
     return ExecutionEnvelope(tenant_id=tenant, lifetime_id=lifetime_id, command=command)
+
+
+def key_registered(key_id: str, public: bytes, *, revoked: bool = False) -> ExecutionEnvelope:
+    """Return the record from which on a raw Ed25519 public key may sign, or may no longer."""
+    key = KeyRegistered(key_id=key_id, ed25519_public_key=public, revoked=revoked)
+    return ExecutionEnvelope(tenant_id=EVERY_TENANT, key_registered=key)
+
+
+def ticket_key_registered(fingerprint: str) -> ExecutionEnvelope:
+    """Return the record from which on lifetimes that start have tickets by the key of this fingerprint."""
+    key = TicketKeyRegistered(fingerprint=fingerprint)
+    return ExecutionEnvelope(tenant_id=EVERY_TENANT, ticket_key_registered=key)
+
+
+def logic_activated(version: int) -> ExecutionEnvelope:
+    """Return the record from which on the fold decides by this version of its logic."""
+    return ExecutionEnvelope(tenant_id=EVERY_TENANT, logic_version=LogicVersionActivated(version=version))
 
 
 def _sha256(text: str) -> str:

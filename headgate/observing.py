@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from headgate.accepted import Signatures
 from headgate.family import Family
 from headgate.happening import Happening, read_happening
+from headgate.quarantine import Quarantine, quarantine_in
 from headgate.reading import count_partitions, partitions_of, read_to_now
 from headgate.versions import PolicyVersion, policy_versions
 from headgate.words import TERMINAL, millis, status_word
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import EVERY_TENANT
+from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import (
-    DeadLetter,
     ExecutionEnvelope,
     GraphRegistered,
     LifetimeView,
@@ -25,16 +27,6 @@ from headgate_streams.topics import Topics, partition_for
 
 CLOCK_SLACK_MS = 60_000
 """How much earlier than its start a lifetime's records are looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundLetter:
-    """A dead letter and where it lies: `<partition>:<offset>` names it."""
-
-    partition: int
-    offset: int
-    when_ms: int
-    letter: DeadLetter
 
 
 class Observer:
@@ -93,14 +85,31 @@ class Observer:
         return [make(queue) for queue in dict.fromkeys(("", *queues)) for make in makers]
 
     def records(self, tenant: str) -> Iterator[tuple[int, ExecutionEnvelope]]:
-        """Yield (log time in ms, record) of all that the log holds for a tenant or for every tenant."""
+        """Yield (log time in ms, record) of all that the log holds for a tenant or for every tenant.
+
+        What should have been signed and was not is left out.
+        """
+        signatures = Signatures(self.partitions())
         for record in read_to_now(self._log, [self._home(self._topics.executions, tenant)]):
             try:
                 envelope = decode(record, ExecutionEnvelope)
             except BadRecord:
                 continue
-            if envelope.tenant_id in (tenant, EVERY_TENANT):
+            if signatures.accept(record, envelope) and envelope.tenant_id in (tenant, EVERY_TENANT):
                 yield record.timestamp_ms, envelope
+
+    def quarantine(self, tenant: str) -> Quarantine | None:
+        """Return why and since when a tenant's records wait; None when they do not."""
+        return quarantine_in(self._control_events(tenant))
+
+    def _control_events(self, tenant: str) -> Iterator[ExecutionEvent]:
+        for record in read_to_now(self._log, [self._home(self._topics.control_events, tenant)]):
+            try:
+                event = decode(record, ExecutionEvent)
+            except BadRecord:
+                continue
+            if event.tenant_id == tenant:
+                yield event
 
     def graphs(self, tenant: str) -> list[GraphRegistered]:
         """Return every graph version registered for a tenant, first registration first."""
@@ -122,16 +131,6 @@ class Observer:
         """
         return [one.policy for one in self.policy_versions(tenant) if one.is_in_force]
 
-    def dead_letters(self, tenant: str | None = None) -> Iterator[FoundLetter]:
-        """Yield the dead letters of a tenant, or all of them; oldest first within a partition."""
-        for record in read_to_now(self._log, partitions_of(self._log, [self._topics.dead_letters])):
-            try:
-                letter = decode(record, DeadLetter)
-            except BadRecord:
-                continue
-            if tenant is None or letter.tenant_id == tenant:
-                yield FoundLetter(record.partition, record.offset, record.timestamp_ms, letter)
-
     def _home(self, topic: str, tenant: str) -> TopicPartition:
         return TopicPartition(topic, partition_for(tenant, self.partitions()))
 
@@ -145,7 +144,11 @@ def _since(views: Sequence[LifetimeView], lifetime_id: str) -> int:
 def _within(history: list[Happening]) -> list[Happening]:
     """Leave out what concerned the whole graph or tenant before the lifetime began or after it had ended."""
     own = [one.order for one in history if one.lifetime_id]
-    return [one for one in history if one.lifetime_id or (own and own[0] < one.order < own[-1])]
+    has_ended = any(
+        one.view and not one.depth and status_word(one.view.status) in TERMINAL for one in history
+    )
+    last = own[-1] if own and has_ended else (sys.maxsize, 0, 0)
+    return [one for one in history if one.lifetime_id or (own and own[0] < one.order < last)]
 
 
 def _view(record: LogRecord, tenant: str) -> LifetimeView | None:

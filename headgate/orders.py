@@ -10,6 +10,7 @@ from headgate_protos.v1.control_pb2 import (
     OperatorCommand,
     PauseLifetime,
     RaiseBudget,
+    ReleaseTenant,
     ResumeLifetime,
 )
 
@@ -47,3 +48,11 @@ def complete(execution_id: str, outcome: int, json_answer: str = "") -> Operator
     order = CompleteExecution(execution_id=execution_id, json_answer=json_answer)
     order.outcome = outcome  # type: ignore[assignment]
     return OperatorCommand(complete=order)
+
+
+def release(skip_failed: bool = False) -> OperatorCommand:
+    """Return the order to fold what a quarantined tenant missed, and to go on; sent without a lifetime.
+
+    With `skip_failed` the record on which the fold failed is left out and becomes a dead letter.
+    """
+    return OperatorCommand(release=ReleaseTenant(skip_failed=skip_failed))

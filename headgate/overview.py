@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from headgate.quarantine import Quarantine
 from headgate.words import TERMINAL, status_word
 from headgate_protos.v1.common_pb2 import ResourceUsage
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView, WaitingView
@@ -85,6 +86,8 @@ class Overview:
     waiting: list[Waiting] = field(default_factory=list)
     paused: list[LifetimeView] = field(default_factory=list)
     latencies: Latencies = Latencies(())
+    quarantine: Quarantine | None = None
+    """Set when the tenant's records wait because the fold failed on one of them."""
 
 
 def overview(

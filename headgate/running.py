@@ -61,7 +61,8 @@ def begin(
     """Register `graph` for its tenant, apply `policies` to it, and ask for one lifetime.
 
     An id that is known already goes on with that lifetime. Raises UserError when it is another graph's, when
-    the graph's version is registered with other content, or when the input is not JSON.
+    the graph's version is registered with other content, when a gate refuses the graph or a policy, or when
+    the input is not JSON.
     """
     tenant = graph.tenant_id
     lifetime = lifetime_id or new_lifetime_id(graph.metadata.id)
@@ -76,9 +77,7 @@ def begin(
         queues_of(graph),
         max(0, millis(known.started_at) - HISTORY_SLACK_MS) if known is not None else None,
     )
-    register_new(client, graph)
-    for policy in policies:
-        apply_new(client, policy, tenant)
+    _define(client, graph, policies)
     request = client.start_envelope(
         graph.metadata.id,
         input,
@@ -90,6 +89,17 @@ def begin(
     offset = client.submit(request).offset
     in_force = tuple(policies_in_force(client, tenant))
     return Run(tenant, lifetime, offset, since, in_force, known is not None)
+
+
+def _define(client: Client, graph: AgentGraph, policies: Sequence[Policy]) -> None:
+    """Register the graph and apply the policies; nothing is run without a policy that a gate has refused."""
+    tenant, name = graph.tenant_id, f"graph {graph.metadata.id} {graph.metadata.version}"
+    sent = {name: register_new(client, graph)}
+    sent |= {f"policy {one.name} v{one.version}": apply_new(client, one, tenant) for one in policies}
+    new = {what: delivery for what, delivery in sent.items() if delivery is not None}
+    if new:
+        for what, answer in zip(new, client.answers(tenant, list(new.values())), strict=True):
+            answer.accepted(what)
 
 
 def gate_has_passed(client: Client, run: Run) -> bool:

@@ -41,6 +41,15 @@ def frozen_word(event: ExecutionEvent) -> str:
     return f"graph {event.graph_id}" if event.graph_id else "everything of the tenant"
 
 
+def event_words(event: ExecutionEvent) -> str:
+    """Return why a control event was published, where no rule that it names says it."""
+    if event.type == ControlType.CONTROL_TYPE_QUARANTINE_TENANT:
+        return f"the gate failed on a record of the tenant: {event.reason}"
+    if event.type == ControlType.CONTROL_TYPE_RELEASE_TENANT:
+        return f"the tenant goes on: {event.reason}"
+    return event.reason if event.lifetime_id else f"{frozen_word(event)}: {event.reason}"
+
+
 def scope_word(scope: int) -> str:
     """Return "execution", "lifetime" or "tenant"."""
     return str(PolicyScope.Name(scope)).removeprefix("POLICY_SCOPE_").lower()

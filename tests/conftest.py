@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if drawn or "properties" in item.path.name:
             item.add_marker("property")
         names = getattr(item, "fixturenames", ())
-        for fixture, mark in (("kafka_bootstrap", "kafka"), ("minio", "minio")):
+        for fixture, mark in (("kafka_bootstrap", "kafka"), ("secured_kafka", "kafka"), ("minio", "minio")):
             if fixture in names:
                 item.add_marker(mark)
 

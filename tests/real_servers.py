@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.servers import kafka, minio
+from deploy.servers import kafka, minio, secured
 from deploy.servers.cache import ServerUnavailable, cache_dir, locked
 from deploy.servers.processes import command_line, free_port, recorded, stop
 
@@ -116,6 +116,13 @@ def kafka_address() -> Iterator[str]:
         return
     with _kafka_container() as address:
         yield address
+
+
+def secured_kafka() -> secured.Secured:
+    """Return a broker with logins, TLS and ACLs, which only this machine can give; ServerUnavailable."""
+    run = Path(os.environ[RUN_VARIABLE])
+    with locked(run / "secured.lock", "Kafka", timeout_s=240):
+        return secured.run(run / "secured")
 
 
 @contextmanager

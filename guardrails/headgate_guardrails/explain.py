@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from headgate_graphs.errors import LogUnavailable, UserError
 from headgate_guardrails.checkpoints import CheckpointStore
+from headgate_guardrails.fold.engine import Surroundings
 from headgate_guardrails.fold.evaluator import measures
 from headgate_guardrails.fold.rules import TENANT, Cap, CompiledRule
 from headgate_guardrails.fold.state import Lifetime, PartitionState, Tenant
@@ -83,9 +84,17 @@ def explain(
 
 
 def fold_to_end(
-    log: Log, blobs: BlobStore, settings: StreamSettings, partition: int, timeout_s: float
+    log: Log,
+    blobs: BlobStore,
+    settings: StreamSettings,
+    partition: int,
+    timeout_s: float,
+    means: Surroundings | None = None,
 ) -> PartitionState:
-    """Return the state of a partition at the end of its log, from its newest checkpoint on; calls nobody."""
+    """Return the state of a partition at the end of its log, from its newest checkpoint on; calls nobody.
+
+    `means` is given by who asks for less than a gate needs to know; else the settings say it.
+    """
     topics = settings.topics()
     place = TopicPartition(topics.executions, partition)
     fold = PartitionFold(
@@ -93,7 +102,7 @@ def fold_to_end(
         CheckpointStore(log, blobs, topics),
         place,
         settings.partitions,
-        surroundings(log, topics.executions, settings),
+        means or surroundings(log, topics.executions, settings),
     )
     _, end = log.offsets([place])[place]
     stop_at = time.monotonic() + timeout_s

@@ -243,6 +243,7 @@ class Gate:
             old = now - shard.captured_at >= self._settings.checkpoint_s
             if fresh >= self._settings.checkpoint_records or (fresh > 0 and old):
                 self._capture(shard, pool)
+                return  # one partition a turn: each is a pause
 
     def _capture(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
         if shard.state.next_offset != shard.committed:
@@ -316,6 +317,7 @@ class Gate:
         newest = LogicVersionActivated(version=self._means.newest_logic)
         envelope = ExecutionEnvelope(tenant_id=EVERY_TENANT, logic_version=newest)
         self._publisher.publish_to(place.partition, envelope)
+        self._producer.flush()
 
     def _revoked(self, places: Sequence[TopicPartition]) -> None:
         """Forget what somebody else will own; everything folded here is flushed and committed already."""

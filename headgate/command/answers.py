@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,19 +12,30 @@ if TYPE_CHECKING:
 
 
 def answer_or_refuse(
-    client: Client, owner: str, delivery: Delivery, asked: str, command_id: str = ""
+    client: Client,
+    owner: str,
+    delivery: Delivery,
+    asked: str,
+    command_id: str = "",
+    timeout_s: float | None = None,
 ) -> Answer:
-    """Return what a gate says within two seconds; raises UserError when it refuses what was `asked`."""
-    from headgate_graphs.errors import UserError
+    """Return what a gate says within two seconds; raises UserError when it refuses what was `asked`.
 
-    answer = client.answer(owner, delivery, command_id)
-    if answer.refusal is not None:
-        raise UserError(f"the gate refused {asked}: {answer.refusal.reason}: {answer.refusal.detail}")
-    return answer
+    What a quarantined tenant asks for is read and waits, which the answer says.
+    """
+    from headgate.answering import ANSWER_S
+    from headgate_graphs.ids import EVERY_TENANT
+
+    answer = client.answer(owner, delivery, command_id, timeout_s or ANSWER_S).accepted(asked)
+    if not answer.is_read or answer.events or owner == EVERY_TENANT:
+        return answer
+    return replace(answer, held=client.quarantine(owner))
 
 
 def outlook(answer: Answer) -> str:
     """Return whether it is done, and if not, when it will be."""
+    if answer.held is not None:
+        return "the tenant is quarantined: it waits for `headgate control release`"
     if answer.is_read:
         return "the gate has acted on it"
     if answer.gates == 0:
@@ -33,4 +45,5 @@ def outlook(answer: Answer) -> str:
 
 def as_data(answer: Answer) -> dict[str, Any]:
     """Return the same for scripts."""
-    return {"answered": answer.is_read, "gates": answer.gates}
+    said = {"answered": answer.is_read, "gates": answer.gates}
+    return said | ({"quarantined": answer.held.reason} if answer.held is not None else {})

@@ -10,7 +10,23 @@ import typer
 
 from headgate.command.faults import ExitCode, complain, report
 from headgate.command.logs import show_logs
-from headgate.command.verbs import control, graphs, lifetimes, policies, project, records, run, serve, status
+from headgate.command.verbs import (
+    chaos,
+    check,
+    control,
+    dlq,
+    graphs,
+    keys,
+    lifetimes,
+    logic,
+    policies,
+    project,
+    run,
+    serve,
+    status,
+    tenants,
+    topics,
+)
 
 HELP = """Run agent graphs on Kafka, or on an embedded log, behind a gate that holds every budget.
 
@@ -45,7 +61,10 @@ def headgate(
     """Hold the options before the verb."""
 
 
-for subject in (run, serve, status, lifetimes, control, graphs, policies, records, project):
+for subject in (
+    *(run, serve, status, lifetimes, control, graphs, policies),
+    *(topics, tenants, keys, logic, dlq, check, chaos, project),
+):
     subject.add_to(app)
 
 

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from headgate.client import Client
     from headgate_protos.v1.control_pb2 import OperatorCommand
 
+RELEASE_S = 30.0
+"""How long a release waits for its answer: the gate folds all that was missed before it says anything."""
 IDLE = {
     "pause": "nothing to do, it was paused before",
     "resume": "nothing to do, it was not paused",
     "abort": "nothing to do, it had ended",
+    "release": "nothing to do, it was not quarantined",
 }
 """What it means that a gate has read an order and published nothing for it."""
 
@@ -57,26 +60,36 @@ def _check_lives(client: Client, tenant: str, lifetime: str) -> None:
 
 
 def give(
-    place: Place, client: Client, tenant: str, lifetime_id: str, order: OperatorCommand, whom: str
-) -> None:
+    place: Place,
+    client: Client,
+    tenant: str,
+    lifetime_id: str,
+    order: OperatorCommand,
+    whom: str,
+    timeout_s: float | None = None,
+) -> Answer:
     """Send an order and tell what comes of it; raises UserError when a gate refuses it within two seconds."""
     from headgate.words import control_word
 
     what = str(order.WhichOneof("command")).replace("_", "-")
     delivery = client.order(tenant, lifetime_id, order)
-    answer = answer_or_refuse(client, tenant, delivery, f"{what} of {whom}", order.command_id)
+    asked = f"{what} of {whom}"
+    answer = answer_or_refuse(client, tenant, delivery, asked, order.command_id, timeout_s)
     if place.json:
         said = {"command": what, "lifetime_id": lifetime_id, "whom": whom, "command_id": order.command_id}
         events = [control_word(one.type) for one in answer.events]
         say_json(said | as_data(answer) | {"events": events})
     else:
-        say(f"asked for {what} of {whom} (command {order.command_id}): {_came_of_it(what, answer)}")
+        say(f"asked for {asked} (command {order.command_id}): {_came_of_it(what, answer)}")
+    return answer
 
 
 def _came_of_it(what: str, answer: Answer) -> str:
     from headgate.words import control_word
 
-    if not answer.is_read:
+    if what == "release" and answer.held is not None:
+        return "the gate failed again"
+    if not answer.is_read or answer.held is not None:
         return outlook(answer)
     kinds = [control_word(one.type) for one in answer.events]
     if what == "raise-budget" and "RESUME_LIFETIME" in kinds:

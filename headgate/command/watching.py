@@ -81,7 +81,7 @@ def run_and_watch(place: Place, request: RunRequest) -> int:
         run = begin(
             client, graph, value, policies=policies, lifetime_id=request.lifetime, priority=request.priority
         )
-        state = LifetimeState(frozen=_frozen(client, graph))
+        state = LifetimeState(frozen=_frozen(client, graph), quarantined=_held(client, graph.tenant_id))
         try:
             with open_screen(place, graph, run, state) as screen:
                 _watch(client, run, state, screen, timeout_s, check)
@@ -139,7 +139,8 @@ def _watch(
         screen.tick()
         if state.status not in TERMINAL and pause.holds(state):
             return
-        if not warned and state.view is None and time.monotonic() - began > GATE_SILENCE_S:
+        is_awaited = state.view is None and not state.quarantined
+        if not warned and is_awaited and time.monotonic() - began > GATE_SILENCE_S:
             warned = True
             screen.warn(
                 f"no gate has answered for {GATE_SILENCE_S:.0f} s: is `headgate gate` running? still waiting"
@@ -180,6 +181,12 @@ def _frozen(client: Client, graph: AgentGraph) -> dict[str, str]:
     """Return the freezes that hold the run back from its beginning."""
     freezes = client.frozen(graph.tenant_id)
     return {one.graph_id: one.reason for one in freezes if one.graph_id in ("", graph.metadata.id)}
+
+
+def _held(client: Client, tenant: str) -> str:
+    """Return why the tenant's records wait from the beginning of the run on, if they do."""
+    held = client.quarantine(tenant)
+    return held.reason if held is not None else ""
 
 
 def _is_known(client: Client, tenant: str, lifetime: str | None) -> bool:

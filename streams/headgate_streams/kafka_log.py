@@ -185,7 +185,9 @@ class KafkaLog:
         except KafkaException as exception:
             error = kafka_error(exception)
             if error.code() in _NOT_THERE and tp.partition >= self._partition_counts().get(tp.topic, 0):
-                raise UserError(f"there is no partition {where}: create the topics first") from exception
+                raise UserError(
+                    f"there is no partition {where}, or it is hidden from this user: create the topics first"
+                ) from exception
             raise self._explained(error, f"cannot read the offsets of {where}") from exception
 
     def _admin(self) -> AdminClient:

@@ -69,11 +69,36 @@ class SigningKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
+    def public_pem(self) -> bytes:
+        """Return the public key as PEM; nobody can sign with it."""
+        kind = serialization.PublicFormat.SubjectPublicKeyInfo
+        return self._private.public_key().public_bytes(serialization.Encoding.PEM, kind)
+
     def sign(self, envelope: ExecutionEnvelope) -> None:
         """Put this key's signature on the envelope, in place of any other."""
         made = self._private.sign(signed_bytes(envelope))
         envelope.signature.key_id = self.key_id
         envelope.signature.ed25519 = made
+
+
+def public_key_in(path: Path) -> bytes:
+    """Return the raw public key that a PEM file holds, or that belongs to the private one in it.
+
+    Raises UserError.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: the key cannot be read: {error.strerror}") from error
+    if b"PRIVATE KEY" in content:
+        return SigningKey.load(path).public
+    try:
+        public = serialization.load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        raise UserError(f"{path}: not a key; make one with `headgate keys new`") from None
+    if not isinstance(public, Ed25519PublicKey):
+        raise UserError(f"{path}: not an Ed25519 key; make one with `headgate keys new`")
+    return public.public_bytes_raw()
 
 
 def key_id_of(public: bytes) -> str:

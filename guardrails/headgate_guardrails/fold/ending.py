@@ -204,4 +204,5 @@ def republish(flow: Flow) -> None:
     while owner is not None:
         if not owner.is_live and not owner.spend.open_holds:
             flow.control.view(owner)
+            flow.turn.arm(flow.tenant, owner, owner.closing)
         owner = owner.parent

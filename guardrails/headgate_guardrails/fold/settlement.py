@@ -331,8 +331,11 @@ def _late_start(
         hold = hold_of(node)
         reserve(tenant, lifetime, hold)
         lifetime.orphans[started.run_id] = Orphan(started.execution_id, started.node_id, hold, due, True)
-    if lifetime.closing:
-        lifetime.closing = max(lifetime.closing, due)
+    owner: Lifetime | None = lifetime
+    while owner is not None:  # what holds their spend is remembered for as long as it can change
+        if owner.closing:
+            owner.closing = max(owner.closing, due)
+        owner = owner.parent
     turn.arm(tenant, lifetime, due)
 
 

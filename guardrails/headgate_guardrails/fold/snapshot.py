@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -168,11 +169,15 @@ def known_of(manifest: pb.CheckpointManifest) -> Known:
 # -- state to messages -----------------------------------------------------------------------------
 
 
-def _spend(spend: Spend) -> pb.SpendState:
-    numbers = [getattr(spend, field) for field in Spend.FIELDS]
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return pb.SpendState(numbers=numbers)
+_numbers_of = attrgetter(*Spend.FIELDS)
+
+
+def _spend(into: pb.SpendState, spend: Spend) -> None:
+    numbers = _numbers_of(spend)
+    end = len(numbers)
+    while end and not numbers[end - 1]:
+        end -= 1
+    into.numbers.extend(numbers[:end])
 
 
 def _hold(amount: Amount) -> pb.HoldState:
@@ -201,84 +206,86 @@ def _work(work: Work) -> pb.WorkState:
     )
 
 
-def _flight(execution_id: str, flight: InFlight) -> pb.InFlightState:
-    return pb.InFlightState(
-        execution_id=execution_id,
-        work=_work(flight.work),
-        hold=_hold(flight.hold) if flight.hold is not None else None,
-        due=flight.due,
-        leased=flight.leased,
-        remind_at=flight.remind_at,
-        runs=[
-            pb.RunState(
-                run_id=run.run_id, hold=_hold(run.hold), lease_until=run.lease_until, stop_at=run.stop_at
-            )
-            for run in flight.runs.values()
-        ],
-    )
+def _flight(into: pb.InFlightState, execution_id: str, flight: InFlight) -> None:
+    into.execution_id = execution_id
+    into.work.CopyFrom(_work(flight.work))
+    if flight.hold is not None:
+        into.hold.CopyFrom(_hold(flight.hold))
+    into.due = flight.due
+    into.leased = flight.leased
+    into.remind_at = flight.remind_at
+    for run in flight.runs.values():
+        into.runs.add(
+            run_id=run.run_id, hold=_hold(run.hold), lease_until=run.lease_until, stop_at=run.stop_at
+        )
 
 
 def _budgets(budgets: dict[tuple[str, str, str], int]) -> list[pb.BudgetState]:
     return [pb.BudgetState(policy=p, rule=r, metric=m, value=v) for (p, r, m), v in budgets.items()]
 
 
-def _lifetime(lifetime: Lifetime) -> pb.LifetimeState:
-    return pb.LifetimeState(
-        lifetime_id=lifetime.lifetime_id,
-        graph_id=lifetime.graph_key[0],
-        graph_version=lifetime.graph_key[1],
-        status=lifetime.status,  # type: ignore[arg-type]
-        reason=lifetime.reason,
-        start_input=lifetime.start_input,
-        outcome=lifetime.outcome,
-        started_at=lifetime.started_at,
-        ended_at=lifetime.ended_at,
-        deadline=lifetime.deadline,
-        wake=lifetime.wake,
-        pause_generation=lifetime.pause_generation,
-        pause_due=lifetime.pause_due,
-        closing=lifetime.closing,
-        spend=_spend(lifetime.spend),
-        nodes=[
-            pb.NodeTallyState(node_id=k, iterations=t.iterations, spend=_spend(t.spend))
-            for k, t in lifetime.nodes.items()
-        ],
-        inflight=[_flight(k, flight) for k, flight in lifetime.inflight.items()],
-        parked=[_work(work) for work in lifetime.parked],
-        delayed=[
-            pb.DelayedState(execution_id=k, due=due, work=_work(work))
-            for k, (due, work) in lifetime.delayed.items()
-        ],
-        joins=[_join(key, join) for key, join in lifetime.joins.items()],
-        orphans=[
-            pb.OrphanState(
-                key=key,
-                execution_id=o.execution_id,
-                node_id=o.node_id,
-                hold=_hold(o.hold),
-                due=o.due,
-                began=o.began,
-            )
-            for key, o in lifetime.orphans.items()
-        ],
-        settled=[pb.SettledState(run_id=k, checksum=v) for k, v in lifetime.settled.items()],
-        budgets=_budgets(lifetime.budgets),
-        reported=[pb.ReportedState(policy=p, version=v, rule=r) for p, v, r in lifetime.reported],
-        violations=lifetime.violations,
-        parent_id=lifetime.parent_id,
-        parent_execution_id=lifetime.parent_execution_id,
-        depth=lifetime.depth,
-        priority=lifetime.priority,
-        queued=[_work(work) for work in lifetime.queued],
-        trail=[
-            pb.StepState(node_id=s.node_id, given=s.given, made=s.made, success=s.success)
-            for s in lifetime.trail
-        ],
-        stopped_at=lifetime.stopped_at,
-        issued_at=lifetime.issued_at,
-        wall_due=lifetime.wall_due,
-        ticket_key=lifetime.ticket_key,
-    )
+_SCALARS = (
+    "lifetime_id",
+    "status",
+    "reason",
+    "started_at",
+    "ended_at",
+    "deadline",
+    "wake",
+    "pause_generation",
+    "pause_due",
+    "closing",
+    "parent_id",
+    "parent_execution_id",
+    "depth",
+    "priority",
+    "stopped_at",
+    "issued_at",
+    "wall_due",
+    "ticket_key",
+)
+"""Fields of a lifetime that a checkpoint keeps as they are."""
+_scalars_of = attrgetter(*_SCALARS)
+
+
+def _lifetime(into: pb.LifetimeState, lifetime: Lifetime) -> None:
+    """Fill `into`, setting only what is not empty: that takes half the time of a constructor with all."""
+    into.graph_id, into.graph_version = lifetime.graph_key
+    for name, value in zip(_SCALARS, _scalars_of(lifetime), strict=True):
+        if value:
+            setattr(into, name, value)
+    into.start_input.CopyFrom(lifetime.start_input)
+    if lifetime.outcome is not None:
+        into.outcome.CopyFrom(lifetime.outcome)
+    _spend(into.spend, lifetime.spend)
+    for node_id, tally in lifetime.nodes.items():
+        node = into.nodes.add(node_id=node_id, iterations=tally.iterations)
+        _spend(node.spend, tally.spend)
+    for execution_id, flight in lifetime.inflight.items():
+        _flight(into.inflight.add(), execution_id, flight)
+    for execution_id, (due, work) in lifetime.delayed.items():
+        into.delayed.add(execution_id=execution_id, due=due, work=_work(work))
+    for key, orphan in lifetime.orphans.items():
+        into.orphans.add(
+            key=key,
+            execution_id=orphan.execution_id,
+            node_id=orphan.node_id,
+            hold=_hold(orphan.hold),
+            due=orphan.due,
+            began=orphan.began,
+        )
+    for run_id, checksum in lifetime.settled.items():
+        into.settled.add(run_id=run_id, checksum=checksum)
+    for policy, version, rule in lifetime.reported:
+        into.reported.add(policy=policy, version=version, rule=rule)
+    for step in lifetime.trail:
+        into.trail.add(node_id=step.node_id, given=step.given, made=step.made, success=step.success)
+    if lifetime.parked or lifetime.queued or lifetime.joins or lifetime.budgets or lifetime.violations:
+        into.parked.extend(map(_work, lifetime.parked))
+        into.queued.extend(map(_work, lifetime.queued))
+        into.joins.extend(_join(key, join) for key, join in lifetime.joins.items())
+        into.budgets.extend(_budgets(lifetime.budgets))
+        into.violations.extend(lifetime.violations)
 
 
 def _join(key: tuple[str, str], join: Join) -> pb.JoinState:
@@ -304,28 +311,26 @@ def _book(book: PolicyBook) -> pb.PolicyBookState:
 
 
 def _tenant(tenant: Tenant) -> pb.TenantState:
-    return pb.TenantState(
+    kept = pb.TenantState(
         tenant_id=tenant.tenant_id,
-        spend=_spend(tenant.spend),
-        windows=[
-            pb.WindowState(
-                policy=p,
-                rule=r,
-                index=w.index,
-                spend=_spend(w.spend),
-                buckets=[pb.BucketState(index=k, spend=_spend(v)) for k, v in w.buckets.items()],
-            )
-            for (p, r), w in tenant.windows.items()
-        ],
         budgets=_budgets(tenant.budgets),
         graphs=[registered.definition_json for registered in tenant.graphs.values()],
         policies=_book(tenant.policies),
-        lifetimes=[_lifetime(lifetime) for lifetime in tenant.lifetimes.values()],
-        ended=[pb.TombstoneState(lifetime_id=k, forget_at=at) for k, at in tenant.ended.items()],
-        commands=list(tenant.commands),
+        ended=tenant.ended,
+        forget_at=tenant.ended.values(),
+        commands=tenant.commands,
         frozen=[pb.FreezeState(graph_id=k, reason=v) for k, v in tenant.frozen.items()],
         waiting=list(tenant.waiting),
     )
+    _spend(kept.spend, tenant.spend)
+    for (policy, rule), window in tenant.windows.items():
+        into = kept.windows.add(policy=policy, rule=rule, index=window.index)
+        _spend(into.spend, window.spend)
+        for index, spend in window.buckets.items():
+            _spend(into.buckets.add(index=index).spend, spend)
+    for lifetime in tenant.lifetimes.values():
+        _lifetime(kept.lifetimes.add(), lifetime)
+    return kept
 
 
 # -- messages to state -----------------------------------------------------------------------------
@@ -377,25 +382,7 @@ def _to_budgets(kept: Iterable[pb.BudgetState]) -> dict[tuple[str, str, str], in
 def _to_lifetime(kept: pb.LifetimeState, tenant: Tenant) -> Lifetime:
     key = (kept.graph_id, kept.graph_version)
     lifetime = Lifetime(kept.lifetime_id, key, tenant.graphs[key].orchestrator)
-    for field in (
-        "status",
-        "reason",
-        "started_at",
-        "ended_at",
-        "deadline",
-        "wake",
-        "pause_generation",
-        "pause_due",
-        "closing",
-        "parent_id",
-        "parent_execution_id",
-        "depth",
-        "priority",
-        "stopped_at",
-        "issued_at",
-        "wall_due",
-        "ticket_key",
-    ):
+    for field in _SCALARS:
         setattr(lifetime, field, getattr(kept, field))
     lifetime.start_input = kept.start_input
     lifetime.outcome = kept.outcome if kept.HasField("outcome") else None
@@ -457,7 +444,7 @@ def _to_tenant(kept: pb.TenantState, platform: PolicyBook) -> Tenant:
     for lifetime in tenant.lifetimes.values():
         for flight in lifetime.inflight.values():
             leave(tenant, lifetime, flight, 1)
-    tenant.ended = {tomb.lifetime_id: tomb.forget_at for tomb in kept.ended}
+    tenant.ended = dict(zip(kept.ended, kept.forget_at, strict=True))
     tenant.commands = dict.fromkeys(kept.commands, True)
     tenant.frozen = {one.graph_id: one.reason for one in kept.frozen}
     for lifetime_id in kept.waiting:

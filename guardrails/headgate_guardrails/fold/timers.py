@@ -74,7 +74,7 @@ def _timers(lifetime: Lifetime) -> Iterator[Timer]:
             yield lifetime.pause_due, PAUSE_TTL, ""
         if lifetime.wall_due:
             yield lifetime.wall_due, WALL, ""
-    elif not lifetime.orphans:
+    elif not lifetime.spend.open_holds:  # its own, or those of lifetimes below it
         yield lifetime.closing, CLOSING, ""
     for next_id, (due, _) in lifetime.delayed.items():
         yield due, RETRY, next_id

@@ -1,4 +1,4 @@
-"""Gives orders: control pause, resume, abort, raise-budget, complete."""
+"""Gives orders: control pause, resume, abort, raise-budget, complete, release."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headgate.command.orders import give, open_for
+from headgate.command.orders import RELEASE_S, give, open_for
 from headgate.command.place import Place
 from headgate.command.verb import verb
 from headgate.command.verbs.budgets import raise_budget
@@ -112,6 +112,37 @@ def complete(
         give(place, client, tenant, lifetime, order, lifetime)
 
 
+def release(
+    place: Place,
+    skip_failed: Annotated[
+        bool,
+        typer.Option(
+            "--skip-failed", help="Leave out the record on which the gate failed: a dead letter, FOLD_FAILED."
+        ),
+    ] = False,
+) -> None:
+    """Let a quarantined tenant go on: the gate folds all that has waited, in its order.
+
+    A tenant is quarantined when the gate failed on one of its records, which is a bug of the gate; see
+    `headgate status --tenant TENANT`. Install the fix on all gates first. Nothing is lost meanwhile: its
+    records wait in the log. Where there is no fix, --skip-failed goes on without that one record. A release
+    on which the gate fails again changes nothing, and is exit code 1.
+    """
+    from headgate import orders
+    from headgate_graphs.errors import HeadgateError
+
+    tenant, client = open_for(place, None)
+    with client:
+        answer = give(
+            place, client, tenant, "", orders.release(skip_failed), f"tenant {tenant}", timeout_s=RELEASE_S
+        )
+    if answer.held is not None:
+        raise HeadgateError(
+            f"tenant {tenant} is still quarantined: the gate failed again ({answer.held.reason}): "
+            "install the fix on all gates, or leave the record out with --skip-failed"
+        )
+
+
 def _outcome(approve: bool, reject: bool) -> int:
     from headgate_protos.v1.control_pb2 import HumanOutcome
 
@@ -159,7 +190,7 @@ def _duration_ms(text: str | None) -> int | None:
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     group = typer.Typer(
-        no_args_is_help=True, help="Give orders: pause, resume, abort, raise a budget, answer."
+        no_args_is_help=True, help="Give orders: pause, resume, abort, raise a budget, answer, release."
     )
     verb(
         group,
@@ -187,4 +218,10 @@ def add_to(app: typer.Typer) -> None:
         example="""headgate control complete demo-1f2e --approve
         headgate control complete demo-1f2e 0a1b2c --answer '{"branch": "main"}'""",
     )(complete)
+    verb(
+        group,
+        "release",
+        example="""headgate control release --tenant acme
+        headgate control release --tenant acme --skip-failed""",
+    )(release)
     app.add_typer(group, name="control")

@@ -43,6 +43,8 @@ def _lifetime_status(place: Place, lifetime: str) -> None:
             graph = state.view.graph_id if state.view is not None else ""
             freezes = client.frozen(settings.tenant)
             state.frozen = {one.graph_id: one.reason for one in freezes if one.graph_id in ("", graph)}
+            held = client.quarantine(settings.tenant)
+            state.quarantined = held.reason if held is not None else ""
     if place.json:
         _say_lifetime_json(settings.tenant, lifetime, state)
     else:
@@ -53,6 +55,7 @@ def _say_lifetime_json(tenant: str, lifetime: str, state: LifetimeState) -> None
     from headgate.command.printing import message_to_dict, say_json
 
     known = {"tenant": tenant, "lifetime_id": lifetime, "status": state.status, "frozen": state.frozen}
+    known |= {"quarantined": state.quarantined}
     total = state.settled_total()
     spent = {"cost_nano_usd": total.cost_nano_usd, "tokens_used": total.tokens_used}
     view = message_to_dict(state.view) if state.view is not None else {}
@@ -73,7 +76,13 @@ def _say_lifetime_json(tenant: str, lifetime: str, state: LifetimeState) -> None
 def _say_lifetime(place: Place, lifetime: str, state: LifetimeState) -> None:
     from headgate.command.printing import say, say_table
     from headgate.command.views import tables
-    from headgate.command.views.advice import ending_lines, frozen_lines, held_lines, waiting_lines
+    from headgate.command.views.advice import (
+        ending_lines,
+        frozen_lines,
+        held_lines,
+        quarantine_lines,
+        waiting_lines,
+    )
     from headgate.words import usd
 
     graph = f" · graph {state.view.graph_id} {state.view.graph_version}" if state.view is not None else ""
@@ -81,7 +90,8 @@ def _say_lifetime(place: Place, lifetime: str, state: LifetimeState) -> None:
     spent = f"{usd(total.cost_nano_usd)}, {total.tokens_used:,} tokens in {total.runs} runs"
     say(f"{lifetime}: {state.status.upper()}{graph} · spent {spent}")
     lines = (*_kin_lines(state), *ending_lines(state), *held_lines(state), *frozen_lines(place, state.frozen))
-    for line in (*lines, *waiting_lines(place, lifetime, state)):
+    held = quarantine_lines(place, state.quarantined)
+    for line in (*held, *lines, *waiting_lines(place, lifetime, state)):
         say(line)
     say_table(tables.ATTEMPT_COLUMNS, tables.attempt_rows(state), right=tables.ATTEMPT_NUMBERS)
     if state.below:

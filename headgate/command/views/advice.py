@@ -40,6 +40,15 @@ def frozen_lines(place: Place, frozen: Mapping[str, str]) -> list[str]:
     ]
 
 
+def quarantine_lines(place: Place, reason: str) -> list[str]:
+    """Return the line about a quarantine in force, with the command that ends it; none without a reason."""
+    if not reason:
+        return []
+    after = "after the gates have the fix, go on with"
+    release = f"headgate control release{place.as_options()}"
+    return [f"quarantined: the gate failed on a record of the tenant: {reason} — {after}: {release}"]
+
+
 def held_lines(state: LifetimeState) -> list[str]:
     """Return a line when spend is held for work that nobody has reported on; it counts against the caps."""
     view = state.view

@@ -13,7 +13,7 @@ from rich.text import Text
 from headgate.command.faults import one_line
 from headgate.command.place import Place
 from headgate.command.printing import console
-from headgate.command.views.advice import frozen_lines, waiting_lines
+from headgate.command.views.advice import frozen_lines, quarantine_lines, waiting_lines
 from headgate.command.views.caps import caps_of
 from headgate.command.views.screens import happening_line, seconds_since
 from headgate.command.views.state import Attempt, LifetimeState, Spend
@@ -32,7 +32,13 @@ COLOURS = {
     "failed": "red",
     "aborted": "red",
 }
-EVENT_COLOURS = {"ABORT_LIFETIME": "red", "RESUME_LIFETIME": "green", "THROTTLE_EXECUTION": "cyan"}
+EVENT_COLOURS = {
+    "ABORT_LIFETIME": "red",
+    "QUARANTINE_TENANT": "red",
+    "RELEASE_TENANT": "green",
+    "RESUME_LIFETIME": "green",
+    "THROTTLE_EXECUTION": "cyan",
+}
 """Of control events; all others are yellow."""
 SHOWN_BELOW = 6
 """Living sub-graphs that are shown, the newest; all of them are in `status`."""
@@ -80,7 +86,8 @@ class LiveScreen:
             parts.append(caps)
         waiting = waiting_lines(self._place, self._run.lifetime_id, self._state)
         frozen = frozen_lines(self._place, self._state.frozen)
-        parts += [Text(one_line(line), style="bold magenta") for line in (*waiting, *frozen)]
+        held = quarantine_lines(self._place, self._state.quarantined)
+        parts += [Text(one_line(line), style="bold magenta") for line in (*waiting, *frozen, *held)]
         return Group(*parts, *self._events)
 
     def _title(self) -> Text:

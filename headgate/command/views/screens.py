@@ -11,15 +11,15 @@ from typing import Protocol
 from headgate.command.faults import complain
 from headgate.command.place import Place
 from headgate.command.printing import say
-from headgate.command.views.advice import frozen_lines, waiting_lines
+from headgate.command.views.advice import frozen_lines, quarantine_lines, waiting_lines
 from headgate.command.views.state import LifetimeState
 from headgate.happening import Happening
 from headgate.running import Run
 from headgate.words import (
     clock,
     control_word,
+    event_words,
     execution_word,
-    frozen_word,
     nested,
     shortened,
     status_word,
@@ -73,13 +73,18 @@ class PlainScreen(SilentScreen):
         if happening.view is not None or happening.event is not None:
             self._say_waiting()
 
+    def tick(self) -> None:
+        """Write what has kept the run from beginning, if something has."""
+        self._say_waiting()
+
     def _say_waiting(self) -> None:
         waiting = waiting_lines(self._place, self._run.lifetime_id, self._state)
         frozen = frozen_lines(self._place, self._state.frozen)
-        for line in (*waiting, *frozen):
+        held = quarantine_lines(self._place, self._state.quarantined)
+        for line in (*waiting, *frozen, *held):
             if line not in self._waited:
                 say(line)
-        self._waited = {*waiting, *frozen}
+        self._waited = {*waiting, *frozen, *held}
 
 
 def happening_line(happening: Happening) -> str:
@@ -108,9 +113,8 @@ def _line(happening: Happening) -> str:
 
 def _event_line(event: ExecutionEvent) -> str:
     shadow = "shadow " if event.shadow else ""
-    about = event.node_id if event.lifetime_id else frozen_word(event)
     broken = "; ".join(violation_line(one) for one in event.violations)
-    words = (f"{shadow}{control_word(event.type)}", about, broken or event.reason)
+    words = (f"{shadow}{control_word(event.type)}", event.node_id, broken or event_words(event))
     return " ".join(word for word in words if word)
 
 

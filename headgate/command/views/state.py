@@ -99,6 +99,8 @@ class LifetimeState:
     """Its sub-graphs of every level by lifetime id, in the order in which they became known."""
     frozen: dict[str, str] = field(default_factory=dict)
     """Reasons of the freezes in force that concern it, by graph id; "" for all of the tenant."""
+    quarantined: str = ""
+    """Why its tenant's records wait; empty when they do not."""
     _charged: set[str] = field(default_factory=set)
 
     @property
@@ -232,7 +234,10 @@ class LifetimeState:
         return True
 
     def _frozen_or_thawed(self, event: ExecutionEvent) -> None:
-        if control_word(event.type) == "PAUSE_LIFETIME":
+        kind = control_word(event.type)
+        if kind in ("QUARANTINE_TENANT", "RELEASE_TENANT"):
+            self.quarantined = event.reason if kind == "QUARANTINE_TENANT" else ""
+        elif kind == "PAUSE_LIFETIME":
             self.frozen[event.graph_id] = event.reason
         else:
             self.frozen.pop(event.graph_id, None)

@@ -11,8 +11,8 @@ from headgate.words import (
     TERMINAL,
     clock,
     control_word,
+    event_words,
     execution_word,
-    frozen_word,
     moment,
     nested,
     shortened,
@@ -168,7 +168,7 @@ def _event_row(event: ExecutionEvent) -> dict[str, Any]:
         "what": "shadow" if event.shadow else "warning" if kind == "WARN" else "control",
         "node": event.node_id,
         "status": kind,
-        "why": broken or (event.reason if event.lifetime_id else f"{frozen_word(event)}: {event.reason}"),
+        "why": broken or event_words(event),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from headgate.command.place import Place
 from headgate.command.printing import message_to_dict
-from headgate.command.views.advice import frozen_lines, waiting_line
+from headgate.command.views.advice import frozen_lines, quarantine_lines, waiting_line
 from headgate.overview import Latencies, Overview
 from headgate.words import moment, shortened, usd
 
@@ -22,6 +22,9 @@ def overview_lines(place: Place, made: Overview, running: Mapping[str, int | Non
     counts = ", ".join(f"{count} {status}" for status, count in sorted(made.statuses.items()))
     below = f" ({made.below} of them sub-graphs)" if made.below else ""
     yield f"tenant {made.tenant_id}: {counts or 'no lifetime yet'}{below}"
+    if made.quarantine is not None:
+        since = f"since {moment(made.quarantine.since_ms)}"
+        yield from (f"{line} ({since})" for line in quarantine_lines(place, made.quarantine.reason))
     today = made.spent_today
     yield f"spent today (UTC): {usd(today.cost_nano_usd)}, {today.tokens_used:,} tokens in {today.runs} runs"
     known = {what: count for what, count in running.items() if count is not None}
@@ -62,6 +65,11 @@ def overview_data(made: Overview, running: Mapping[str, int | None]) -> dict[str
         "sub_graphs": made.below,
         "spent_today": asdict(made.spent_today),
         "running": dict(running),
+        "quarantined": (
+            {"reason": made.quarantine.reason, "since": moment(made.quarantine.since_ms)}
+            if made.quarantine is not None
+            else None
+        ),
         "frozen": [asdict(one) | {"since": moment(one.since_ms)} for one in made.frozen],
         "waiting": [
             {"lifetime_id": one.view.lifetime_id} | message_to_dict(one.waiting) for one in made.waiting

@@ -1,6 +1,6 @@
 """`check_log`: reads the raw topics of an installation and gives a verdict on each invariant.
 
-Order: what the groups have committed, where the log ends, the outputs, then the log, partition by partition.
+Order: where the log ends, what the groups have committed, the outputs, then the log, partition by partition.
 So what is missing below a committed offset is missing for good, whatever goes on meanwhile.
 """
 
@@ -18,7 +18,7 @@ from headgate_resilience.check.letters import check_worker_letters
 from headgate_resilience.check.model.ledger import Work
 from headgate_resilience.check.model.life import Key, Life
 from headgate_resilience.check.model.partition import check_closed
-from headgate_resilience.check.offsets import Groups, check_finished, check_groups, read_groups
+from headgate_resilience.check.offsets import Position, check_finished, check_positions, read_positions
 from headgate_resilience.check.outputs import Event, Outputs, Said, output_topics, read_outputs
 from headgate_resilience.check.records import LogRecords, Records
 from headgate_resilience.check.references import References
@@ -26,8 +26,9 @@ from headgate_resilience.check.refold import Digests, Refold, checkpoint_digests
 from headgate_resilience.check.report import Report
 from headgate_resilience.check.walk import Walk
 from headgate_streams.blobs import BlobStore
-from headgate_streams.port import Log
+from headgate_streams.port import Log, LogRecord
 from headgate_streams.settings import StreamSettings
+from headgate_streams.topics import partition_for
 
 Progress = Callable[[int, int], None]
 """(records read, records in all)."""
@@ -45,18 +46,26 @@ def check_log(
     progress: Progress | None = None,
     acknowledged: Iterable[Key] = (),
     logs: Path | None = None,
+    tenant: str = "",
 ) -> Report:
     """Check the installation that the settings name.
 
     `settled` says that the workload is over: then what is unfinished is lost, and lag is a violation.
     `canaries` gives strings by tenant that nobody else may have; `acknowledged` names (tenant, lifetime) of
-    starts that a client was told are in the log; `logs` is a directory of log files to be searched.
+    starts that a client was told are in the log; `logs` is a directory of log files to be searched; `tenant`
+    looks at the records of one tenant alone.
     Raises UserError when there is nothing to check, LogUnavailable when the log does not answer.
     """
     records = LogRecords(log, stream_settings.topics())
     secrets = [key.get_secret_value().encode() for key in stream_settings.ticket_keys]
     check = Check(
-        records, blobs, settled=settled, canaries=canaries or {}, progress=progress, secrets=secrets
+        records,
+        blobs,
+        settled=settled,
+        canaries=canaries or {},
+        progress=progress,
+        secrets=secrets,
+        tenant=tenant,
     )
     return check.run(acknowledged, logs)
 
@@ -73,9 +82,11 @@ class Check:
         canaries: Mapping[str, str],
         progress: Progress | None = None,
         secrets: Sequence[bytes] = (),
+        tenant: str = "",
     ) -> None:
         """Take where to read from; `secrets` are the ticket keys of the gates, which I11 needs."""
         self._secrets = secrets
+        self._tenant = tenant
         self._records = records
         self._blobs = blobs
         self._settled = settled
@@ -92,28 +103,38 @@ class Check:
     def run(self, acknowledged: Iterable[Key] = (), logs: Path | None = None) -> Report:
         """Read everything and return the report."""
         began_s = time.monotonic()
-        groups = read_groups(self._records)
-        spans = dict(self._records.spans(self._records.topics.executions))
-        names = [self._records.topics.executions, *(name for name, _ in output_topics(self._records))]
+        topics, findings = self._records.topics, self._findings
+        spans = dict(self._records.spans(topics.executions))
+        positions = read_positions(self._records)
+        names = [topics.executions, *(name for name, _ in output_topics(self._records))]
         self._total = sum(end - first for name in names for first, end in self._records.spans(name).values())
-        outputs = read_outputs(self._records, self._findings, self._isolation.look, self._count)
+        outputs = read_outputs(self._records, findings, self._look, self._count, self._tenant)
         digests = checkpoint_digests(self._records)
         works: list[tuple[str, Work]] = []
-        for partition in spans:
-            works += self._partition(partition, groups, outputs, digests)
-        check_groups(groups, self._records, self._findings, settled=self._settled)
-        check_finished(works, groups, outputs.topics, self._findings)
-        check_worker_letters(outputs, self._findings, settled=self._settled)
+        for partition in self._partitions(spans):
+            works += self._partition(partition, positions, outputs, digests)
+        check_positions(positions, self._records, findings, settled=self._settled)
+        check_finished(works, positions, outputs.topics, findings)
+        check_worker_letters(outputs, findings, settled=self._settled)
         self._references.resolve(self._blobs, self._isolation)
         if logs is not None:
             self._isolation.search_files(logs)
         self._check_acknowledged(acknowledged)
         self._check_liveness()
         seconds = time.monotonic() - began_s
-        self._findings.counts["records"] = self._read
-        self._findings.figures["seconds"] = round(seconds, 3)
-        self._findings.figures["records per second"] = round(self._read / max(seconds, 1e-9))
-        return self._findings.report(settled=self._settled)
+        findings.counts["records"] = self._read
+        findings.figures["seconds"] = round(seconds, 3)
+        findings.figures["records per second"] = round(self._read / max(seconds, 1e-9))
+        return findings.report(settled=self._settled)
+
+    def _partitions(self, spans: Iterable[int]) -> list[int]:
+        """Return the partitions that are walked: all, or the home of the one tenant that is asked about."""
+        home = partition_for(self._tenant, self._records.partitions) if self._tenant else -1
+        return [number for number in spans if home in (number, -1)]
+
+    def _look(self, record: LogRecord, tenant: str) -> None:
+        if self._tenant in (tenant, ""):
+            self._isolation.look(record, tenant)
 
     def _count(self, records: int) -> None:
         self._read += records
@@ -123,7 +144,7 @@ class Check:
     # -- the log -----------------------------------------------------------------------------------
 
     def _partition(
-        self, partition: int, groups: Groups, outputs: Outputs, digests: Digests
+        self, partition: int, positions: Sequence[Position], outputs: Outputs, digests: Digests
     ) -> list[tuple[str, Work]]:
         """Walk one partition of the log; return what is unfinished at its end."""
         topics, findings = self._records.topics, self._findings
@@ -133,14 +154,15 @@ class Check:
             for invariant in ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I11", "I13", "I14"):
                 findings.not_checked(invariant, why)
             return []
-        committed = groups.get((topics.gate_group, topics.executions), {}).get(partition, 0)
+        gates = next(one for one in positions if one.group == topics.gate_group)
+        committed = gates.committed.get(partition, 0)
         limit = end if self._settled else min(end, committed)
         said = outputs.of(partition)
         holds = self._quarantines(partition, said)
         by_offset: dict[int, list[str]] = {}
         for tenant, offset, _ in holds:
             by_offset.setdefault(offset, []).append(tenant)
-        walk = Walk(partition, self._records.partitions, outputs, findings, by_offset)
+        walk = Walk(partition, self._records.partitions, outputs, findings, by_offset, self._tenant)
         at = digests.get(partition, {})
         refold = Refold(partition, self._records, outputs, findings, at, holds, self._secrets)
         self._walk(walk, refold, partition, limit, said)
@@ -176,11 +198,11 @@ class Check:
             taken = walk.take(record, here)
             if taken is not None:
                 _, envelope, kind = taken
-                self._isolation.look(record, envelope.tenant_id)
+                self._look(record, envelope.tenant_id)
                 self._references.collect(envelope, kind, f"{record.topic}[{partition}]@{record.offset}")
             refold.take(record, here)
         if self._settled:
-            self._strays(walk, said[place:])
+            self._strays(walk, [one for one in said[place:] if one.offset < limit])
 
     def _strays(self, walk: Walk, said: Iterable[Said]) -> None:
         for one in said:
@@ -218,7 +240,7 @@ class Check:
         """I3: the ledger of each tenant is the sum over its unique runs."""
         for tenant, sums in walk.caps.tenants():
             kept = refold.spend_of(tenant)
-            if kept is not None:
+            if kept is not None and self._tenant in (tenant, ""):
                 what = f"its ledger has {kept} (tokens, nano-USD, ms), unique runs add up to {sums.usage}"
                 self._findings.need("I3", kept == sums.usage, f"tenant {tenant}", what)
 

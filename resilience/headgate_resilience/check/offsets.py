@@ -2,56 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.model.ledger import Work
 from headgate_resilience.check.records import Records
 
-Groups = Mapping[tuple[str, str], Mapping[int, int]]
-"""(group, topic) -> partition -> committed offset."""
+
+class Position(NamedTuple):
+    """Where one group stands on one topic."""
+
+    group: str
+    topic: str
+    ends: Mapping[int, int]
+    """Partition -> end of the topic, read before `committed`."""
+    committed: Mapping[int, int]
+    """Partition -> offset; absent where the group has committed nothing."""
 
 
-def read_groups(records: Records) -> Groups:
-    """Return what the gates and the workers of every queue have committed; to be asked before reading."""
+def read_positions(records: Records) -> list[Position]:
+    """Return where the gates and the workers of every queue stand; to be asked before anything is read."""
+    asked = sorted(_groups(records))
+    ends = {topic: records.ends(topic) for _, topic in asked}
+    return [Position(group, topic, ends[topic], records.committed(group, topic)) for group, topic in asked]
+
+
+def _groups(records: Records) -> Iterator[tuple[str, str]]:
     topics = records.topics
-    asked = {(topics.gate_group, topics.executions)}
-    named = dict(zip(topics.of_named_queues(), ("task", "plan"), strict=True))
+    yield topics.gate_group, topics.executions
     fixed = {topics.task_inputs(): "task", topics.plan_inputs(): "plan"}
     for name in records.names():
         if name in fixed:
-            asked.add((topics.workers_group(fixed[name]), name))
-        for prefix, kind in named.items():
+            yield topics.workers_group(fixed[name]), name
+        for prefix, kind in zip(topics.of_named_queues(), ("task", "plan"), strict=True):
             if name.startswith(prefix):
-                asked.add((topics.workers_group(kind, name.removeprefix(prefix)), name))
-    return {(group, topic): records.committed(group, topic) for group, topic in sorted(asked)}
+                yield topics.workers_group(kind, name.removeprefix(prefix)), name
 
 
-def check_groups(groups: Groups, records: Records, findings: Findings, *, settled: bool) -> None:
+def check_positions(
+    positions: Iterable[Position], records: Records, findings: Findings, *, settled: bool
+) -> None:
     """No group has committed beyond the end; when settled nothing is left to read."""
-    lag_of: dict[str, int] = {}
-    for (group, topic), committed in groups.items():
-        for partition, (first, end) in records.spans(topic).items():
+    lags: dict[str, int] = {}
+    for group, topic, ends, committed in positions:
+        now = records.ends(topic)
+        for partition, end in ends.items():
             where = f"group {group} on {topic}[{partition}]"
-            at = committed.get(partition)
-            lag = end - max(at if at is not None else first, first)
-            lag_of[group] = lag_of.get(group, 0) + max(lag, 0)
-            if at is not None:
-                findings.need("I10", at <= end, where, f"has committed {at}, the topic ends at {end}")
+            at = committed.get(partition, records.spans(topic).get(partition, (0, 0))[0])
+            lags[group] = lags.get(group, 0) + max(end - at, 0)
+            last = now.get(partition, end)
+            findings.need("I10", at <= last, where, f"has committed {at}, the topic ends at {last}")
             if settled:
-                findings.need("I10", lag <= 0, where, f"has {lag} records to read, the end is {end}")
-    findings.figures["lag"] = lag_of
+                what = f"has {end - at} records to read, from {at} to the end at {end}"
+                findings.need("I10", at >= end, where, what)
+    findings.figures["lag"] = lags
 
 
 def check_finished(
-    open_works: Iterable[tuple[str, Work]], groups: Groups, topics: list[str], findings: Findings
+    open_works: Iterable[tuple[str, Work]],
+    positions: Iterable[Position],
+    topics: list[str],
+    findings: Findings,
 ) -> None:
     """Nothing that is below a committed offset is unfinished: it would never be read again."""
-    by_topic = {topic: committed for (_, topic), committed in groups.items()}
+    committed = {one.topic: one.committed for one in positions}
     for lifetime, work in open_works:
-        number, partition, at = work.place
-        committed = by_topic.get(topics[number], {}).get(partition, 0)
-        lost = at < committed and not work.was_announced
-        where = f"{topics[number]}[{partition}]@{at}"
-        what = f"execution {work.execution_id} of {lifetime} is unfinished, and {committed} is committed"
-        findings.need("I10", not lost, where, what)
+        number, partition, offset = work.place
+        at = committed.get(topics[number], {}).get(partition, 0)
+        lost = offset < at and not work.was_announced
+        what = f"execution {work.execution_id} of {lifetime} is unfinished, and {at} is committed"
+        findings.need("I10", not lost, f"{topics[number]}[{partition}]@{offset}", what)

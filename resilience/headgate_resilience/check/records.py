@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from headgate_graphs.errors import LogUnavailable, UserError
+from headgate_graphs.errors import UserError
 from headgate_streams.port import Log, LogRecord, TopicPartition
+from headgate_streams.ranges import read_ranges
 from headgate_streams.topics import Topics
-
-SILENCE_S = 30.0
-"""How long a log that has more records may say nothing before the check gives up."""
-BATCH = 2_000
-"""Records asked for at once."""
 
 
 class Records(Protocol):
@@ -32,6 +27,9 @@ class Records(Protocol):
 
     def spans(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """Return (first offset, end) of each partition of a topic; the end is fixed at the first call."""
+
+    def ends(self, topic: str) -> Mapping[int, int]:
+        """Return where each partition of a topic ends at this moment."""
 
     def read(self, topic: str, partition: int | None = None) -> Iterator[LogRecord]:
         """Yield the records of one partition, or of all, each in offset order, up to the end of `spans`."""
@@ -61,41 +59,28 @@ class LogRecords:
         """Return (first offset, end) of each partition; empty when there is no such topic."""
         known = self._spans.get(topic)
         if known is None:
-            found = self._log.describe([topic])
-            count = found[topic].partitions if topic in found else 0
-            places = [TopicPartition(topic, number) for number in range(count)]
-            spans = self._log.offsets(places) if places else {}
-            known = self._spans[topic] = {place.partition: span for place, span in spans.items()}
+            known = self._spans[topic] = self._now(topic)
         return known
+
+    def ends(self, topic: str) -> Mapping[int, int]:
+        """Return where each partition of a topic ends at this moment."""
+        return {partition: end for partition, (_, end) in self._now(topic).items()}
+
+    def _now(self, topic: str) -> dict[int, tuple[int, int]]:
+        found = self._log.describe([topic])
+        count = found[topic].partitions if topic in found else 0
+        places = [TopicPartition(topic, number) for number in range(count)]
+        spans = self._log.offsets(places) if places else {}
+        return {place.partition: span for place, span in spans.items()}
 
     def read(self, topic: str, partition: int | None = None) -> Iterator[LogRecord]:
         """Yield the records; raises LogUnavailable when the log falls silent with more to read."""
-        left = {
+        spans = {
             TopicPartition(topic, number): span
             for number, span in self.spans(topic).items()
-            if partition in (None, number) and span[0] < span[1]
+            if partition in (None, number)
         }
-        if not left:
-            return
-        reader = self._log.reader()
-        try:
-            reader.assign({place: first for place, (first, _) in left.items()})
-            ends = {place.partition: end for place, (_, end) in left.items()}
-            heard = time.monotonic()
-            while ends:
-                records = reader.poll(0.2, BATCH)
-                if records:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > SILENCE_S:
-                    raise LogUnavailable(f"{topic} has said nothing for {SILENCE_S:.0f} s, with more to read")
-                for record in records:
-                    end = ends.get(record.partition, 0)
-                    if record.offset < end:
-                        yield record
-                    if record.offset >= end - 1:
-                        ends.pop(record.partition, None)
-        finally:
-            reader.close()
+        return read_ranges(self._log, spans)
 
     def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """Return the group's committed offsets; asking takes no part in the group."""

@@ -136,6 +136,7 @@ class Report:
 
 def _aside(one: Invariant) -> str:
     parts = [f"{one.looked_at} looked at"] if one.looked_at else []
+    parts += ["nothing of the kind in this log"] if not one.looked_at and not one.why_not else []
     parts += [f"{one.violations} violations"] if one.violations else []
     parts += [one.why_not] if one.why_not else []
     return f" ({'; '.join(parts)})" if parts else ""

@@ -41,8 +41,13 @@ class Walk:
         outputs: Outputs,
         findings: Findings,
         holds: Mapping[int, Sequence[str]],
+        only: str = "",
     ) -> None:
-        """Begin; `holds` says which tenants were quarantined, by the offset from which on they were."""
+        """Begin; `holds` says which tenants were quarantined, by the offset from which on they were.
+
+        `only` names the one tenant that is judged, empty for all.
+        """
+        self._only = only
         self.caps = Caps(findings)
         self.known = Partition(number, findings, outputs, self.caps.sums_of)
         self._partitions = partitions
@@ -65,17 +70,23 @@ class Walk:
 
     def take(self, record: LogRecord, said: Sequence[Said]) -> Taken | None:
         """Take one record and what it led to; return what it is, None when it had to be or was refused."""
+        if self._only:
+            said = [one for one in said if one.fact.tenant in (self._only, EVERYBODY)]
         for tenant in self._holds.get(record.offset, ()):
             self._waiting.setdefault(tenant, [])
             self.known.quarantined.add(tenant)
         self.known.move_clock(record.timestamp_ms)
         self.caps.begin(self.known.clock)
         self._letters.begin(said)
-        taken = self._decoded(record)
+        taken = self._decoded(record) if self._concerns(record) else None
         accepted = taken is not None and self._serve(taken, said)
         self._letters.end()
         self._hear(said)
         return taken if accepted else None
+
+    def _concerns(self, record: LogRecord) -> bool:
+        """Whether the record is of a tenant that is judged, as far as its key says."""
+        return not self._only or record.key in (self._only.encode(), EVERYBODY.encode())
 
     def _decoded(self, record: LogRecord) -> Taken | None:
         """Return what the record is; None when by its form alone it must be refused."""

@@ -145,7 +145,7 @@ PASSING: Final = frozenset(
 
 def meaning(error: KafkaError, doing: str) -> HeadgateError:
     """Return the error that says to our loops what the client's error means."""
-    code, text = error.code(), f"{doing}: {error.str()} ({error.name()})"
+    code, text = _cause(error), f"{doing}: {error.str()} ({error.name()})"
     if code in _LOST:
         return PartitionLost(text)
     if code in _TRUNCATED:
@@ -155,6 +155,13 @@ def meaning(error: KafkaError, doing: str) -> HeadgateError:
     if code in _OURS:
         return UserError(text)
     return LogUnavailable(text)
+
+
+def _cause(error: KafkaError) -> int:
+    """Return the error's code; that of a fatal one is known by the broker's words alone."""
+    if error.code() != KafkaError._FATAL:
+        return error.code()
+    return next((code for code in _FORBIDDEN if KafkaError(code).str() in error.str()), error.code())
 
 
 def kafka_error(exception: KafkaException) -> KafkaError:

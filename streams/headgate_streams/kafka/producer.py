@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headgate_graphs.errors import DeliveryFailed
-from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, kafka_error
+from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, kafka_error, meaning
 from headgate_streams.kafka.material import Held, Material
 from headgate_streams.port import Delivery, Headers, OnDelivery
 
@@ -77,21 +78,30 @@ class KafkaProducer:
     def poll(self, timeout_s: float = 0.0) -> int:
         """Serve reports; raises DeliveryFailed for a failure that no callback heard."""
         self._renew_when_stale()
-        served = self._client.poll(timeout_s if not self._refused else 0.0) + self._serve_refused()
+        with _fatal_errors():
+            served = self._client.poll(timeout_s if not self._refused else 0.0)
+        served += self._serve_refused()
         self._raise_unheard()
         return served
 
     def push(self, timeout_s: float) -> int:
         """Serve reports while nothing lingers; what is under way when the time is over is reported later."""
+        self._renew_when_stale()
         before = len(self._client)
-        left = self._client.flush(timeout_s if not self._refused else 0.0)
+        with _fatal_errors():
+            left = self._client.flush(timeout_s if not self._refused else 0.0)
         served = max(0, before - left) + self._serve_refused()
         self._raise_unheard()
         return served
 
     def flush(self, timeout_s: float = 30.0) -> None:
         """Wait until all is delivered and reported."""
-        left = self._client.flush(timeout_s)
+        self._flush(timeout_s)
+        self._renew_when_stale()
+
+    def _flush(self, timeout_s: float) -> None:
+        with _fatal_errors():
+            left = self._client.flush(timeout_s)
         self._serve_refused()
         self._raise_unheard()
         if left:
@@ -107,14 +117,15 @@ class KafkaProducer:
             return
         self._stale_since_s = self._stale_since_s or time.monotonic()
         if len(self._client) and time.monotonic() - self._stale_since_s > _PATIENCE_S:
-            self._client.flush(_PATIENCE_S)
+            with _fatal_errors():
+                self._client.flush(_PATIENCE_S)
         if len(self._client) == 0 and (client := self._held.successor()) is not None:
             self._held.client = self._client = client
             self._produce = client.produce
 
     def close(self) -> None:
         """Flush; the client's threads end with the object."""
-        self.flush(_CLOSE_S)
+        self._flush(_CLOSE_S)
 
     def _serve_refused(self) -> int:
         refused, self._refused = self._refused, []
@@ -129,6 +140,21 @@ class KafkaProducer:
         if self._unheard is not None:
             error, self._unheard = self._unheard, None
             raise error
+
+
+@contextmanager
+def _fatal_errors() -> Iterator[None]:
+    """Say in our words that the client can never append again, such as for who may write to no topic.
+
+    The client raises that from inside a callback, where it may turn into a SystemError.
+    """
+    try:
+        yield
+    except (KafkaException, SystemError) as exception:
+        cause = exception if isinstance(exception, KafkaException) else exception.__cause__
+        if not isinstance(cause, KafkaException):
+            raise
+        raise meaning(kafka_error(cause), "nothing can be appended") from exception
 
 
 def _failure(topic: str, partition: int, error: KafkaError) -> DeliveryFailed:

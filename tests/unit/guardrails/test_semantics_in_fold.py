@@ -237,6 +237,23 @@ def test_a_sub_graph_that_is_aborted_is_a_failed_result() -> None:
     assert upstream.result.error.code == "SUBGRAPH_ABORTED"
 
 
+def test_a_parent_is_remembered_for_as_long_as_a_hold_below_it_is_open() -> None:
+    world = descended()
+    first = world.take("ta")
+    world.command(abort=control_pb2.AbortLifetime())
+    grace = 300_000
+    world.tick(grace - 1_000)
+    world.begin(first)  # a late announcement: what the child may spend is held once more
+    world.tick(2_000)
+    assert world.lifetime().spend.open_holds == 1
+    world.tick(grace)
+    assert world.view().open_holds == 0
+    assert world.view().usage.tokens_used == 100
+    world.tick()
+    assert not world.engine.state.tenants["acme"].lifetimes
+    world.refold()
+
+
 def test_a_sub_graph_that_ends_at_once_does_not_end_what_its_parent_has_yet_to_dispatch() -> None:
     inner = graph([("pc", "tc"), ("pc", "end", "final")], entry="pc")
     inner = inner.model_copy(update={"metadata": inner.metadata.model_copy(update={"id": "child"})})

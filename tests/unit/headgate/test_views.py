@@ -74,7 +74,7 @@ def test_warnings_delays_and_freezes_are_lines_of_their_own() -> None:
     delayed = event("CONTROL_TYPE_THROTTLE_EXECUTION")
     assert happening_line(happened(delayed)).startswith("THROTTLE_EXECUTION rule run-dollars")
     freeze = ExecutionEvent(type="CONTROL_TYPE_PAUSE_LIFETIME", graph_id="demo", reason="odd")
-    assert happening_line(happened(freeze)) == "PAUSE_LIFETIME graph demo odd"
+    assert happening_line(happened(freeze)) == "PAUSE_LIFETIME graph demo: odd"
     assert timeline_row(happened(freeze))["why"] == "graph demo: odd"
 
 

@@ -227,8 +227,8 @@ class Account:
     def ring(self, key: str, clock: int) -> bool:
         """Look at what may be due under a key; return whether the lifetime is closed for good."""
         if key == BURY:
-            if clock >= self.closing and not self.orphans:
-                return True
+            if clock >= self.closing and not self.sums.open_holds:
+                return True  # with what is below it: a sub-graph's holds are held here, too
             self._wake(max(self.closing, clock + 1), self, BURY)
             return False
         orphan = self.orphans.get(key)

@@ -216,10 +216,9 @@ def checkpoint_forgets_the_delayed(patch: pytest.MonkeyPatch) -> None:
 
     before = snapshot._lifetime
 
-    def lifetime(one: Lifetime) -> Any:
-        kept = before(one)
-        del kept.delayed[:]
-        return kept
+    def lifetime(into: Any, one: Lifetime) -> None:
+        before(into, one)
+        del into.delayed[:]
 
     patch.setattr(snapshot, "_lifetime", lifetime)
 

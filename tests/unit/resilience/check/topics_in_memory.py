@@ -76,6 +76,9 @@ class MemoryTopics:
         found = self.records.get(topic, {})
         return {n: (r[0].offset, r[-1].offset + 1) if r else (0, 0) for n, r in found.items()}
 
+    def ends(self, topic: str) -> Mapping[int, int]:
+        return {number: end for number, (_, end) in self.spans(topic).items()}
+
     def read(self, topic: str, partition: int | None = None) -> Iterator[LogRecord]:
         for number, records in self.records.get(topic, {}).items():
             if partition in (None, number):
