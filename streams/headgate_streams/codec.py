@@ -185,6 +185,13 @@ def _check_reference(reference: BlobReference, tenant: str) -> None:
 def _check_input(message: TaskInput | PlanInput, tenant: str) -> None:
     _only_one_tenant(type(message).__name__, tenant)
     _check_execution_headers(message.headers)
+    _check_payload(message.start_input, tenant)
+    if isinstance(message, TaskInput):
+        _check_payload(message.input_data, tenant)
+        return
+    for upstream in message.upstream_task_executions:
+        if upstream.result.HasField("blob_reference"):
+            _check_reference(upstream.result.blob_reference, tenant)
 
 
 def _check_event(event: ExecutionEvent, tenant: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -19,6 +19,10 @@ MAX_VALUE_BYTES = 256 * 1024 * 1024
 """A value above this is not turned into JSON at all, which would need several times its memory."""
 MAX_METADATA_BYTES = 16 * 1024
 """Metadata travels in the log and is looked at by every condition: it stays small."""
+
+_ATOMS: Final = frozenset({int, float, bool, type(None)})
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ESCAPING_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class InputInvalid(NonRetryable):
@@ -122,10 +126,20 @@ def _weight(value: Any, known: dict[int, int], depth: int) -> int:
     weight = known.get(id(value))
     if weight is None:
         known[id(value)] = 0  # of what holds itself; the encoder refuses it
-        weight = 2 + len(value) + sum(_weight(part, known, depth + 1) for part in value)
+        weight = 2 + len(value) + _weight_of_all(value, known, depth + 1)
         if isinstance(value, dict):
-            weight += sum(_weight(part, known, depth + 1) for part in value.values())
+            weight += _weight_of_all(value.values(), known, depth + 1)
         known[id(value)] = weight
+    return weight
+
+
+def _weight_of_all(parts: Iterable[Any], known: dict[int, int], depth: int) -> int:
+    weight = 0
+    for part in parts:
+        if type(part) is str:
+            weight += len(part)
+        else:
+            weight += 1 if type(part) in _ATOMS else _weight(part, known, depth)
     return weight
 
 
@@ -142,11 +156,11 @@ def metadata_json(metadata: Mapping[str, Any]) -> str:
 
 
 def _dumps(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _ENCODER.encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:  # lone surrogates travel as escapes
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = _ESCAPING_ENCODER.encode(value)
     return text
 
 

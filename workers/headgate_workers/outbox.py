@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from headgate_graphs.errors import BadRecord, DeliveryFailed, HeadgateError, LogUnavailable
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
@@ -32,8 +33,8 @@ class Outbox:
 
     def publish(self, envelope: ExecutionEnvelope, then: Callable[[Delivery], None] | None = None) -> None:
         """Append an envelope; `then` is called with its delivery, in a later `send`."""
-        on_delivery = self._confirming(then)
-        self._waiting.append(lambda: self._publisher.publish(envelope, on_delivery))
+        self.unconfirmed += 1
+        self._waiting.append(partial(self._publisher.publish, envelope, partial(self._confirm, then)))
 
     def bury(self, record: LogRecord, error: BadRecord, then: Callable[[], None]) -> None:
         """Append the dead letter of a record; `then` is called when it is durable."""
@@ -42,15 +43,16 @@ class Outbox:
         tell(letter)
         key = letter.tenant_id.encode()
         value, headers = encode(letter, letter.tenant_id)
-        on_delivery = self._confirming(lambda _delivery: then())
+        self.unconfirmed += 1
         self._waiting.append(
-            lambda: self._producer.append(
+            partial(
+                self._producer.append,
                 self._dead_letters,
                 partition_for(key, self._partitions),
                 key=key,
                 value=value,
                 headers=headers,
-                on_delivery=on_delivery,
+                on_delivery=partial(self._confirm, lambda _delivery: then()),
             )
         )
 
@@ -73,17 +75,12 @@ class Outbox:
         """Flush and release the producer."""
         self._producer.close()
 
-    def _confirming(self, then: Callable[[Delivery], None] | None) -> Callable[[Delivery], None]:
-        self.unconfirmed += 1
-
-        def confirm(delivery: Delivery) -> None:
-            self.unconfirmed -= 1
-            if delivery.error is not None:
-                self._refusal = self._refusal or _as_refusal(delivery.error)
-            elif then is not None:
-                then(delivery)
-
-        return confirm
+    def _confirm(self, then: Callable[[Delivery], None] | None, delivery: Delivery) -> None:
+        self.unconfirmed -= 1
+        if delivery.error is not None:
+            self._refusal = self._refusal or _as_refusal(delivery.error)
+        elif then is not None:
+            then(delivery)
 
 
 def _as_refusal(error: HeadgateError) -> HeadgateError:

@@ -43,6 +43,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from headgate_graphs.errors import BadRecord, HeadgateError, LogUnavailable
 from headgate_graphs.model import NodeKind
@@ -242,9 +243,7 @@ class Worker:
 
     def _announce(self, work: Work) -> None:
         self._starting += 1
-        self._outbox.publish(
-            announcement(work, self._settings.name), lambda delivery: self._on_announced(work, delivery)
-        )
+        self._outbox.publish(announcement(work, self._settings.name), partial(self._on_announced, work))
 
     def _on_announced(self, work: Work, delivery: Delivery) -> None:
         self._starting -= 1
@@ -281,7 +280,7 @@ class Worker:
         for work, outcome in ended:
             if outcome is not None:
                 crash_point("worker-before-result")
-                self._outbox.publish(self._reported(work, outcome), _settling(work))
+                self._outbox.publish(self._reported(work, outcome), partial(_settle, work))
 
     def _reported(self, work: Work, outcome: Outcome) -> ExecutionEnvelope:
         return report(work, outcome, self._streams.max_record_bytes - _RECORD_OVERHEAD_BYTES)
@@ -349,9 +348,6 @@ class Worker:
                 close()
 
 
-def _settling(work: Work) -> Callable[[Delivery], None]:
-    def settle(_delivery: Delivery) -> None:
-        crash_point("worker-after-result")
-        work.share.settle(work.offset)
-
-    return settle
+def _settle(work: Work, _delivery: Delivery) -> None:
+    crash_point("worker-after-result")
+    work.share.settle(work.offset)

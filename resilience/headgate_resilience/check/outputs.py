@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 from headgate_protos.v1 import control_pb2, execution_pb2, plan_pb2, task_pb2
@@ -18,6 +19,8 @@ from headgate_streams.port import LogRecord
 from headgate_streams.topics import Topics, partition_for
 
 DIGEST_BYTES: Final = 12
+REASON: Final = 160
+"""Characters of a reason that are kept."""
 OURS: Final = frozenset({"hg-type", "hg-schema", "hg-tenant"})
 """Headers that are part of an output; others may differ, as those of tracing do."""
 
@@ -311,7 +314,7 @@ class _Reading:
             chooser, expected = tenant, tenant.encode()
         if key != expected:
             where = f"{self.name}[{record.partition}]@{record.offset}"
-            findings.fail("I9", where, f"key {key[:80]!a} on what is {expected[:80]!a}")
+            findings.fail("I9", where, f"key {key[:REASON]!a} on what is {expected[:REASON]!a}")
         elif partition_for(chooser, self.partitions) != record.partition:
             where = f"{self.name}[{record.partition}]@{record.offset}"
             findings.fail("I9", where, f"lies in another partition than {chooser}'s")
@@ -352,16 +355,16 @@ def _dispatch(message: Any, _key: bytes) -> Dispatch:
     if is_plan:
         given = tuple(_given(one) for one in message.upstream_task_executions)
     return Dispatch(
-        tenant=message.tenant_id,
-        lifetime=headers.lifetime_id,
-        execution_id=headers.execution_id,
-        graph=(headers.graph_id, headers.graph_version),
-        node=headers.node_id,
+        tenant=intern(message.tenant_id),
+        lifetime=intern(headers.lifetime_id),
+        execution_id=intern(headers.execution_id),
+        graph=(intern(headers.graph_id), intern(headers.graph_version)),
+        node=intern(headers.node_id),
         is_plan=is_plan,
         iteration=headers.iteration,
         attempt=headers.attempt,
-        parent=headers.parent_execution_id,
-        upstream=tuple(headers.upstream_execution_ids),
+        parent=intern(headers.parent_execution_id),
+        upstream=tuple(map(intern, headers.upstream_execution_ids)),
         given=given,
         input_digest=b"" if is_plan else digest(message.input_data.SerializeToString()),
         leased=message.leased,
@@ -374,7 +377,7 @@ def _dispatch(message: Any, _key: bytes) -> Dispatch:
 def _given(execution: Any) -> Given:
     result = execution.result
     return Given(
-        execution.headers.execution_id,
+        intern(execution.headers.execution_id),
         result.success,
         result.error.code,
         digest(result.SerializeToString()),
@@ -388,7 +391,7 @@ def _event(event: Any, _key: bytes) -> Event:
         event.type,
         event.execution_id,
         event.node_id,
-        event.reason[:80],
+        event.reason[:REASON],
         event.shadow,
         event.graph_id,
     )
@@ -398,11 +401,11 @@ def _view(view: Any, key: bytes) -> View:
     is_end = key.endswith(b"/end")
     usage, held = view.usage, view.held
     return View(
-        tenant=view.tenant_id,
-        lifetime=view.lifetime_id,
+        tenant=intern(view.tenant_id),
+        lifetime=intern(view.lifetime_id),
         graph=(view.graph_id, view.graph_version),
         status=view.status,
-        reason=view.reason[:80],
+        reason=view.reason[:REASON],
         is_end=is_end,
         usage=(usage.tokens_used, usage.cost_nano_usd, usage.latency_ms),
         held=(view.open_holds, held.tokens_used, held.cost_nano_usd),

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from headgate_graphs.errors import LogUnavailable, UserError
+from headgate_graphs.errors import UserError
 from headgate_streams.port import Log, LogRecord, TopicPartition
+from headgate_streams.ranges import read_ranges
 from headgate_streams.topics import Topics
-
-SILENCE_S = 30.0
-"""How long a log that has more records may say nothing before the check gives up."""
-BATCH = 2_000
-"""Records asked for at once."""
 
 
 class Records(Protocol):
@@ -80,32 +75,12 @@ class LogRecords:
 
     def read(self, topic: str, partition: int | None = None) -> Iterator[LogRecord]:
         """Yield the records; raises LogUnavailable when the log falls silent with more to read."""
-        left = {
+        spans = {
             TopicPartition(topic, number): span
             for number, span in self.spans(topic).items()
-            if partition in (None, number) and span[0] < span[1]
+            if partition in (None, number)
         }
-        if not left:
-            return
-        reader = self._log.reader()
-        try:
-            reader.assign({place: first for place, (first, _) in left.items()})
-            ends = {place.partition: end for place, (_, end) in left.items()}
-            heard = time.monotonic()
-            while ends:
-                records = reader.poll(0.2, BATCH)
-                if records:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > SILENCE_S:
-                    raise LogUnavailable(f"{topic} has said nothing for {SILENCE_S:.0f} s, with more to read")
-                for record in records:
-                    end = ends.get(record.partition, 0)
-                    if record.offset < end:
-                        yield record
-                    if record.offset >= end - 1:
-                        ends.pop(record.partition, None)
-        finally:
-            reader.close()
+        return read_ranges(self._log, spans)
 
     def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """Return the group's committed offsets; asking takes no part in the group."""

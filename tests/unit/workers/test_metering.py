@@ -74,7 +74,7 @@ def test_prices_come_from_the_table_by_endpoint_or_by_name() -> None:
 def _work(tenant: str, lease_ms: int) -> Work:
     received = TaskInput(tenant_id=tenant, leased=True)
     received.lease.FromMilliseconds(lease_ms)
-    return Work(received, Share.__new__(Share), 0)
+    return Work(received, Share.__new__(Share), 0, f"run-{lease_ms}-{tenant}")
 
 
 def test_all_runs_of_a_tenant_are_renewed_when_the_shortest_third_has_passed() -> None:
