@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -16,6 +15,7 @@ from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionHeaders, Payl
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 from headgate_streams.payloads import payload_of
+from headgate_workers.conversion import from_json
 from headgate_workers.metering import UsageMeter
 from headgate_workers.once import once
 from headgate_workers.results import Cancelled
@@ -47,7 +47,7 @@ class LazyValue:
 
     def get(self) -> Any:
         """Return the value, parsed anew each time, so that nobody sees another's changes."""
-        return json.loads(self.text)
+        return from_json(self.text)
 
 
 class UpstreamResult:
@@ -252,5 +252,5 @@ class PlanContext(Context):
 
 
 def _object(text: str) -> dict[str, Any]:
-    found = json.loads(text) if text else {}
+    found = from_json(text) if text else {}
     return found if isinstance(found, dict) else {}

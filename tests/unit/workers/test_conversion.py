@@ -18,6 +18,7 @@ from headgate_workers.conversion import (
     ResultInvalid,
     ResultTooLarge,
     call_of,
+    from_json,
     metadata_json,
     to_json,
 )
@@ -54,6 +55,33 @@ def test_every_fault_of_an_input_is_named_and_its_values_are_not() -> None:
     assert "left" in str(caught.value)
     assert "right.at" in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+def test_json_is_said_and_read_as_the_standard_library_does() -> None:
+    parts: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.text()
+    parts |= st.floats(allow_nan=False, allow_infinity=False)
+    keys = st.text() | st.integers() | st.booleans() | st.none()
+    values = st.recursive(parts, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=20)
+
+    @given(values)
+    def as_the_library_does(value: Any) -> None:
+        text = to_json(value)
+        assert text == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        assert from_json(text) == json.loads(text)
+
+    as_the_library_does()
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '{"a":"\\ud83d\\ude00"}', "NaN", "[1,2", "", "1e400"])
+def test_odd_json_is_read_as_the_standard_library_does(text: str) -> None:
+    try:
+        expected = repr(json.loads(text))
+    except ValueError as error:
+        with pytest.raises(json.JSONDecodeError) as caught:
+            from_json(text)
+        assert str(caught.value) == str(error)
+    else:
+        assert repr(from_json(text)) == expected
 
 
 def test_results_are_json_whatever_they_are_made_of() -> None:
