@@ -218,14 +218,15 @@ class TaskContext(Context):
     @once
     def input(self) -> Any:
         """What the plan handed to this task, without the parameters; None when it handed nothing."""
-        return self.lazy_input.get()
+        text = self._received.input_data.json
+        return from_json(text) if text else self.lazy_input.get()
 
     def merged_input(self) -> Any:
         """Return parameters and input as one object (the input's keys win), or an input that is no object."""
         given = self.input
         if given is None:
             return dict(self.params)
-        return {**self.params, **given} if isinstance(given, dict) else given
+        return self.params | given if isinstance(given, dict) else given
 
 
 class PlanContext(Context):

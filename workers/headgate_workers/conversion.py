@@ -22,6 +22,8 @@ MAX_VALUE_BYTES = 256 * 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 """Metadata travels in the log and is looked at by every condition: it stays small."""
 
+_TEXTS: Final = (str, bytes, bytearray)
+_HOLDERS: Final = (dict, list, tuple)
 _ATOMS: Final = frozenset({int, float, bool, type(None)})
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _ESCAPING_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
@@ -143,10 +145,8 @@ def _refuse_giants(value: Any) -> None:
 
 def _weight(value: Any, known: dict[int, int], depth: int) -> int:
     """Return about how long the JSON of plain data is; what is there many times is looked at once."""
-    if isinstance(value, str | bytes | bytearray):
-        return len(value)
-    if not isinstance(value, dict | list | tuple):
-        return 1
+    if not isinstance(value, _HOLDERS):
+        return len(value) if isinstance(value, _TEXTS) else 1
     if depth > MAX_DEPTH:
         raise ResultInvalid(f"the returned value is nested deeper than {MAX_DEPTH} levels")
     weight = known.get(id(value))
