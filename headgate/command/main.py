@@ -18,6 +18,7 @@ from headgate.command.verbs import (
     graphs,
     keys,
     lifetimes,
+    loadtest,
     logic,
     policies,
     project,
@@ -63,7 +64,7 @@ def headgate(
 
 for subject in (
     *(run, serve, status, lifetimes, control, graphs, policies),
-    *(topics, tenants, keys, logic, dlq, check, chaos, project),
+    *(topics, tenants, keys, logic, dlq, check, chaos, loadtest, project),
 ):
     subject.add_to(app)
 

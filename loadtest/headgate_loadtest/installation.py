@@ -72,9 +72,7 @@ class Installation:
         return self._producer
 
     def prepare(self, scenario: Scenario, tenants: Sequence[str]) -> str:
-        self.log.create_topics(
-            [TopicDescription(t.name, t.partitions, {**t.config, **extra}) for t in described]
-        )
+        """Register the scenario's graph for each tenant, and ten rules; return the graph's id."""
         publisher = self.publisher()
         graph = load_graph(scenario, tenants[0])
         for tenant in tenants:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -23,6 +24,8 @@ from headgate_loadtest.sender import Sender, Sent
 from headgate_loadtest.watcher import Watcher
 
 Progress = Callable[[str], None]
+NOTHING = Serving({}, lambda: None)
+"""What serves before anything is started."""
 _TELL_S = 1.0
 
 
@@ -42,29 +45,38 @@ def silent(_line: str) -> None:
 
 def run_load(
     installation: Installation,
-    serving: Serving,
+    serving: Serving | AbstractContextManager[Serving],
     scenario: Scenario,
     bounds: Bounds = Bounds(),
     progress: Progress = silent,
-) -> LoadResult:
-    """Return what a scenario gave; its `faults` say whether it failed.
+) -> tuple[LoadResult, list[tuple[str, str]]]:
+    """Return what a scenario gave, and (tenant, lifetime) of each run that the log took.
+
+    What serves may be something that is started only when everything has been asked for.
+
+    The result's `faults` say whether the load failed.
 
     Raises NotServing when a process ended on the way, LogUnavailable when the log did.
     """
-    return _Load(installation, serving, scenario, bounds, progress).run()
+    load = _Load(installation, serving, scenario, bounds, progress)
+    result, sent = load.run(), load.sent
+    pairs = zip(sent.tenants, sent.lifetimes, strict=True)
+    return result, [(tenant, lifetime) for tenant, lifetime in pairs if lifetime in sent.acknowledged]
 
 
 class _Load:
     def __init__(
         self,
         installation: Installation,
-        serving: Serving,
+        serving: Serving | AbstractContextManager[Serving],
         scenario: Scenario,
         bounds: Bounds,
         progress: Progress,
     ) -> None:
-        self.installation, self.serving, self.scenario = installation, serving, scenario
+        self.installation, self.scenario = installation, scenario
         self.bounds, self.progress = bounds, progress
+        self.later = serving if isinstance(serving, AbstractContextManager) else None
+        self.serving = NOTHING if isinstance(serving, AbstractContextManager) else serving
         self.tenants = tenant_names(scenario)
         self.events: list[tuple[float, str]] = []
         self._told_s = 0.0
@@ -77,15 +89,19 @@ class _Load:
         self.watcher = Watcher(self.installation)
         began = datetime.now(UTC).isoformat(timespec="seconds")
         sender.begin()
-        meters = Meters(self.installation, self.serving.pids, self._in_flight, self.sent.begin_ns)
-        try:
-            sender.run(self._tick)
-            self._event("all requests sent")
+        with ExitStack() as stack:
+            stack.callback(self.watcher.stop)
+            if self.later is not None:
+                sender.run(self._tick)
+                self.serving = stack.enter_context(self.later)
+                self._event("gate and workers started")
+            meters = Meters(self.installation, self.serving.pids, self._in_flight, self.sent.begin_ns)
+            stack.callback(meters.stop)
+            if self.later is None:
+                sender.run(self._tick)
+                self._event("all requests sent")
             self._drain()
-        finally:
-            readings = meters.stop()
-            self.watcher.stop()
-        return self._result(began, readings, audit(self.installation, begins))
+        return self._result(began, meters.readings, audit(self.installation, begins))
 
     def _in_flight(self) -> int:
         return int(np.count_nonzero(self.sent.lag_ns >= 0)) - len(self.watcher.seen_ns)

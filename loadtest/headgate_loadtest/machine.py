@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def _memory_gb() -> float:
     return float(psutil.virtual_memory().total) / 2**30
 
 
+@cache
 def _commit() -> str:
     here = Path(__file__).parent
     said = _git(here, "rev-parse", "--short", "HEAD")

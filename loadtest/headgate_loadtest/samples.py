@@ -41,9 +41,10 @@ def percentile(samples: Nanos, percent: float) -> int:
 
 def summarize(samples: Nanos) -> Summary:
     """Return the summary of samples in nanoseconds; all -1 when there are none."""
+    if not len(samples):
+        return Summary(0, *[-1.0] * 7)
     shown = [round(percentile(samples, p) / 1e6, 4) for p in PERCENTILES]
-    mean = round(float(samples.mean()) / 1e6, 4) if len(samples) else -1.0
-    return Summary(len(samples), mean, *shown)
+    return Summary(len(samples), round(float(samples.mean()) / 1e6, 4), *shown)
 
 
 def as_nanos(values: Iterable[int]) -> Nanos:
