@@ -10,7 +10,7 @@ import pytest
 from headgate.settings import open_settings
 from headgate_graphs.errors import UserError
 from headgate_streams.security import KafkaSecurity
-from headgate_streams.settings import StreamSettings
+from headgate_streams.settings import StreamSettings, environment
 
 SECRET = "hush-hush-4711"
 SASL = {"kafka_security_protocol": "SASL_SSL", "kafka_username": "joe", "kafka_password": SECRET}
@@ -110,6 +110,14 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=str(tmp_path)):
             security.options()
+
+
+@pytest.mark.parametrize("name", ["HEADGATE_KAFKA_PASSWORD", "headgate_kafka_password"])
+def test_graph_cannot_name_the_workers_own_password(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("API_KEY", "for-the-model")
+    assert environment(name) is None
+    assert environment("API_KEY") == "for-the-model"
 
 
 # Placement -----------------------------------------------------------------------------------------------
