@@ -32,6 +32,12 @@ _T = TypeVar("_T")
 _NOT_THERE: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._NOENT}
 )
+_PRODUCER_ONLY: Final = frozenset({"message.max.bytes", "linger.ms", "compression.type", "batch.size"})
+"""Options that only the producer understands, or should get."""
+_LEADERS_S: Final = 30.0
+"""How long the partitions of new topics may take to answer."""
+_64 = (1 << 64) - 1
+"""Half of a topic id; the client gives it with a sign."""
 _MOVED: Final = frozenset(
     {
         KafkaError.FENCED_LEADER_EPOCH,
@@ -41,17 +47,10 @@ _MOVED: Final = frozenset(
         KafkaError._NOENT,
     }
 )
-"""The partition has another leader than the client knows, or the same one anew, or none for a moment."""
-_PRODUCER_ONLY: Final = frozenset({"message.max.bytes", "linger.ms", "compression.type", "batch.size"})
-"""Options that only the producer understands, or should get."""
-_LEADERS_S: Final = 30.0
-"""How long the partitions of new topics may take to answer."""
-_64 = (1 << 64) - 1
-"""Half of a topic id; the client gives it with a sign."""
 
 
 class _LeaderMoved(LogUnavailable):
-    """A partition was asked of who leads it no more."""
+    """A partition has another leader than the client knows of."""
 
 
 class KafkaLog:
@@ -184,21 +183,19 @@ class KafkaLog:
         return found if found >= 0 else self.offsets([partition])[partition][1]
 
     def _list_offsets(self, asked: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
-        """Ask each partition's leader; who that is is asked again when it was another one meanwhile.
-
-        The client keeps what it knows of leaders for a quarter of an hour, whatever they answer.
-        """
         deadline = time.monotonic() + ANSWER_S
         while True:
             try:
-                return self._listed(asked, spec) if asked else {}
+                return self._ask_for_offsets(asked, spec)
             except _LeaderMoved:
                 if time.monotonic() > deadline:
                     raise
+            self._partition_counts()  # the client learns of leaders by it
             time.sleep(AGAIN_S)
-            self._partition_counts()
 
-    def _listed(self, asked: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+    def _ask_for_offsets(self, asked: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        if not asked:
+            return {}
         request = {confluent_kafka.TopicPartition(*tp): spec for tp in asked}
         futures = self._admin().list_offsets(request, request_timeout=ANSWER_S)
         return {
@@ -215,9 +212,8 @@ class KafkaLog:
                 raise UserError(
                     f"there is no partition {where}, or it is hidden from this user: create the topics first"
                 ) from exception
-            if error.code() in _MOVED:
-                raise _LeaderMoved(f"cannot read the offsets of {where}: {error.str()}") from exception
-            raise self._explained(error, f"cannot read the offsets of {where}") from exception
+            explained = self._explained(error, f"cannot read the offsets of {where}")
+            raise _LeaderMoved(str(explained)) if error.code() in _MOVED else explained from exception
 
     def _admin(self) -> AdminClient:
         return self._admin_held().client

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -16,6 +15,7 @@ from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionHeaders, Payl
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 from headgate_streams.payloads import payload_of
+from headgate_workers.conversion import from_json
 from headgate_workers.metering import UsageMeter
 from headgate_workers.once import once
 from headgate_workers.results import Cancelled
@@ -47,7 +47,7 @@ class LazyValue:
 
     def get(self) -> Any:
         """Return the value, parsed anew each time, so that nobody sees another's changes."""
-        return json.loads(self.text)
+        return from_json(self.text)
 
 
 class UpstreamResult:
@@ -218,14 +218,15 @@ class TaskContext(Context):
     @once
     def input(self) -> Any:
         """What the plan handed to this task, without the parameters; None when it handed nothing."""
-        return self.lazy_input.get()
+        text = self._received.input_data.json
+        return from_json(text) if text else self.lazy_input.get()
 
     def merged_input(self) -> Any:
         """Return parameters and input as one object (the input's keys win), or an input that is no object."""
         given = self.input
         if given is None:
             return dict(self.params)
-        return {**self.params, **given} if isinstance(given, dict) else given
+        return self.params | given if isinstance(given, dict) else given
 
 
 class PlanContext(Context):
@@ -252,5 +253,5 @@ class PlanContext(Context):
 
 
 def _object(text: str) -> dict[str, Any]:
-    found = json.loads(text) if text else {}
+    found = from_json(text) if text else {}
     return found if isinstance(found, dict) else {}

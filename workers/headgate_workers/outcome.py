@@ -80,8 +80,9 @@ def failure_of(error: BaseException) -> Outcome:
 
 def one_line(text: str, limit: int = MAX_MESSAGE_CHARACTERS) -> str:
     """Return `text` capped, with line ends, control characters and direction marks escaped."""
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return cut if cut.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in cut)
+    cut = text[: limit + 1]
+    line = cut if cut.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in cut)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _escaped(character: str) -> str:

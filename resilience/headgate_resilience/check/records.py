@@ -45,15 +45,16 @@ class LogRecords:
         """Open the installation; raises UserError when there is none."""
         self._log = log
         self.topics = topics
+        found = log.describe(log.topics(f"{topics.prefix}."))
+        self._counts = {name: topic.partitions for name, topic in found.items()}
         self._spans: dict[str, dict[int, tuple[int, int]]] = {}
-        found = log.describe([self.topics.executions])
-        if self.topics.executions not in found:
-            raise UserError(f"there is no topic {self.topics.executions}: nothing to check")
-        self.partitions = found[self.topics.executions].partitions
+        if topics.executions not in found:
+            raise UserError(f"there is no topic {topics.executions}: nothing to check")
+        self.partitions = self._counts[topics.executions]
 
     def names(self) -> list[str]:
         """Return the names of all topics of the installation that exist."""
-        return sorted(self._log.topics(f"{self.topics.prefix}."))
+        return sorted(self._counts)
 
     def spans(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """Return (first offset, end) of each partition; empty when there is no such topic."""
@@ -67,11 +68,11 @@ class LogRecords:
         return {partition: end for partition, (_, end) in self._now(topic).items()}
 
     def _now(self, topic: str) -> dict[int, tuple[int, int]]:
-        found = self._log.describe([topic])
-        count = found[topic].partitions if topic in found else 0
-        places = [TopicPartition(topic, number) for number in range(count)]
-        spans = self._log.offsets(places) if places else {}
+        spans = self._log.offsets(places) if (places := self._places(topic)) else {}
         return {place.partition: span for place, span in spans.items()}
+
+    def _places(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for number in range(self._counts.get(topic, 0))]
 
     def read(self, topic: str, partition: int | None = None) -> Iterator[LogRecord]:
         """Yield the records; raises LogUnavailable when the log falls silent with more to read."""
@@ -84,10 +85,9 @@ class LogRecords:
 
     def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """Return the group's committed offsets; asking takes no part in the group."""
-        places = [TopicPartition(topic, number) for number in self.spans(topic)]
         consumer = self._log.consumer(group)
         try:
-            found = consumer.committed(places)
+            found = consumer.committed(self._places(topic))
         finally:
             consumer.close()
         return {place.partition: known.offset for place, known in found.items() if known is not None}

@@ -53,6 +53,8 @@ class Walk:
         self._partitions = partitions
         self._findings = findings
         self._holds = holds
+        self.beyond: set[str] = set()
+        """Executions that are reported or announced beyond the end of the walk."""
         self._waiting: dict[str, list[Taken]] = {}
         """What quarantined tenants have missed."""
         self._hearing = Hearing(self.known, self.caps)
@@ -83,6 +85,17 @@ class Walk:
         self._letters.end()
         self._hear(said)
         return taken if accepted else None
+
+    def glimpse(self, record: LogRecord) -> None:
+        """Look at a record beyond the end of the walk: a worker may have reported and committed meanwhile."""
+        try:
+            envelope, kind = envelope_of(record)
+        except Refused:
+            return
+        if kind in RESULTS:
+            self.beyond.add(getattr(envelope, kind).headers.execution_id)
+        elif kind == "execution_started":
+            self.beyond.add(envelope.execution_started.execution_id)
 
     def _concerns(self, record: LogRecord) -> bool:
         """Whether the record is of a tenant that is judged, as far as its key says."""

@@ -28,7 +28,7 @@ metadata: {name: caps, version: 1}
 rules:
   - {name: r, scope: lifetime, limit: {tokens_used: 10}, action: abort_lifetime}
 """
-PLACE = re.compile(r"(?:headgate: )?([\w.]+):(\d+):(\d+): ")
+PLACE = re.compile(r"(?:headgate: )?(?:[\w.]+: \d+ faults: )?([\w.]+):(\d+):(\d+): ")
 
 
 def refused(hand: Hand, kind: str, text: str | bytes, *words: str, line: int | None = None) -> str:
@@ -130,7 +130,7 @@ def last_good_one(hand: Hand) -> None:
 
 
 EXPRESSIONS = {
-    "ten-thousand-terms": ("1" + "+1" * 2_000 + " > 0", "terms"),
+    "ten-thousand-terms": ("size([1" + ",1" * 2_000 + "]) > 0", "terms"),
     "huge-string": (f"result == '{'x' * 10_000}'", "longer than 4096 bytes"),
     "unknown-variable": ("nowhere == 1", "undeclared reference"),
     "type-mix": ("iteration == 'a'", "no matching overload"),
@@ -173,8 +173,8 @@ GRAPHS = {
     ),
     "no-exit": (edges("  - {from: p1, to: t1}\n  - {from: t1, to: p1}\n"), ("no way", "p2")),
     "unfillable-join": (
-        GRAPH.replace("id: p2, type: work", "id: p2, type: work, config: {join: {strategy: quorum, min_inputs: 5}}").replace(
-            "{from: t1, to: p2}", "{from: t1, to: p2, type: join}"
+        GRAPH.replace("{from: t1, to: p2}", "{from: t1, to: p2, type: join}").replace(
+            "id: p2, type: work", "id: p2, type: work, config: {join: {strategy: quorum, min_inputs: 5}}"
         ),
         ("can never fill",),
     ),

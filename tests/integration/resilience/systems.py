@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from headgate.client import Client
-from headgate_graphs.model import AgentGraph
+from headgate.embedding import gate_service, stop_all, worker_service
+from headgate_graphs.model import AgentGraph, NodeKind
 from headgate_guardrails.policy import Policy
+from headgate_guardrails.settings import GateSettings
 from headgate_resilience.check import Report, check_log
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import partition_for
 from tests.e2e.semantics import Run
-from tests.e2e.stage import Stage, staged
+from tests.e2e.stage import TASK_TYPES, Handlers, Stage, staged
 from tests.support import eventually
 
 QUIET_S = 20.0
@@ -24,11 +26,29 @@ def running(settings: StreamSettings) -> Iterator[Stage]:
     """Run gate and workers; at the end wait until every group has read all there is."""
     with staged(settings) as stage:
         yield stage
-        eventually(lambda: _is_quiet(stage, settings), QUIET_S)
+        eventually(lambda: _is_quiet(stage.client, settings), QUIET_S)
 
 
-def _is_quiet(stage: Stage, settings: StreamSettings) -> bool:
-    report = check_log(stage.client.log, stage.client.blobs, settings, settled=False)
+@contextmanager
+def serving(settings: StreamSettings) -> Iterator[Client]:
+    """Run gate and workers, with nobody who would mind rubbish in the log, until it is quiet."""
+    with Client.open(settings) as client:
+        tasks = Handlers().registry(*TASK_TYPES)
+        services = [
+            gate_service(client, settings, GateSettings(poll_ms=10)),
+            worker_service(client, settings, NodeKind.TASK, tasks),
+        ]
+        for service in services:
+            service.start()
+        try:
+            yield client
+            eventually(lambda: _is_quiet(client, settings), QUIET_S)
+        finally:
+            stop_all(services, 15)
+
+
+def _is_quiet(client: Client, settings: StreamSettings) -> bool:
+    report = check_log(client.log, client.blobs, settings, settled=False)
     return not any(report.figures["lag"].values())
 
 
@@ -45,11 +65,11 @@ def checked(settings: StreamSettings, *, settled: bool = True, **more: Any) -> R
         return check_log(client.log, client.blobs, settings, settled=settled, **more)
 
 
-def append_again(run: Run, node: str, *, change: bool = False) -> None:
+def append_again(run: Run, node: str, lifetime: str = "run", *, change: bool = False) -> None:
     """Append a result of a node once more, as it is or with another content, as its worker would."""
     topic = run.client.topics.executions
     home = partition_for(run.tenant, run.client.settings.partitions)
-    done = run.results(node)[0]
+    done = run.results(node, lifetime)[0]
     record = next(
         one for one in run.stage.watch.records if (one.partition, one.offset) == (home, done.order[0])
     )
