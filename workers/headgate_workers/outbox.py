@@ -18,8 +18,8 @@ from headgate_streams.topics import Topics, partition_for
 _LOGGER = logging.getLogger(__name__)
 
 GATHER_MS = 5
-"""How long a record waits for company when nobody pushes it. Everything is pushed here, a batch at a time; this
-is for the push that came to nothing, on a machine without a free moment."""
+"""How long a record waits for company when nobody pushes it. Everything is pushed here, a batch at a time;
+this is for the push that came to nothing, on a machine without a free moment."""
 PUSH_S = 0.001
 """How long a push is given. The handlers of what came meanwhile run beside it."""
 
