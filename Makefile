@@ -18,7 +18,7 @@ PROTO_BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-pars
 PYTEST_ARGS ?=
 
 .PHONY: help setup demo test test-unit check fmt lock install-deps proto-gen proto-lint proto-check proto-clean \
-	kafka-up kafka-down s3-up s3-down docs bench-rules clean
+	kafka-up kafka-down s3-up s3-down docs bench bench-full bench-rules clean
 
 ##@ Start
 help: ## Show this
@@ -93,6 +93,14 @@ docs: setup ## Write the pages that are made from the code
 
 bench-rules: setup ## Measure what evaluating ten typical rules costs per event
 	@$(BIN)/python -m benchmarks.rules $(BENCH_ARGS)
+
+bench: setup ## Measure the table of figures on a broker of its own (under five minutes)
+	@$(SERVERS) prepare
+	@$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
+
+bench-full: setup ## The full set of figures, with its report in docs/results
+	@$(SERVERS) prepare
+	@$(BIN)/python -m benchmarks.bench --full $(BENCH_ARGS)
 
 install-deps: setup $(BUF) ## Fetch everything ahead: Python packages, buf, Kafka's jars, MinIO
 	@$(SERVERS) prepare

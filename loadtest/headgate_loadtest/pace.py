@@ -11,7 +11,7 @@ from headgate_loadtest.samples import as_nanos, percentile
 from headgate_streams.port import Log, TopicPartition
 
 _BEGIN_S = 30.0
-_WARM_S = 1.5
+_WARM_S = 1.0
 _PROBED = 4
 """With so many lifetimes or fewer, every result is read, and the time between two of them is a step."""
 

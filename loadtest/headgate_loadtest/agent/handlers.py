@@ -27,6 +27,8 @@ async def work(ctx: TaskContext, data: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(wait_ms / 1000)
     if data["leased"]:
         ctx.usage.add(tokens_used=1000, cost_usd="0.001", model="none")
+    elif data.get("tokens"):
+        ctx.usage.add(tokens_used=data["tokens"])
     return {"text": "x" * data["bytes"]}
 
 

@@ -165,7 +165,7 @@ class Check:
             by_offset.setdefault(offset, []).append(tenant)
         walk = Walk(partition, self._records.partitions, outputs, findings, by_offset, self._tenant)
         at = digests.get(partition, {})
-        refold = Refold(partition, self._records, outputs, findings, at, holds, self._secrets)
+        refold = Refold(partition, self._records, outputs, findings, at, holds, self._secrets, self._tenant)
         self._walk(walk, refold, partition, limit, said)
         return self._close(walk, refold)
 

@@ -75,7 +75,7 @@ def client(request: pytest.FixtureRequest, minio: S3Server, bucket: str) -> Iter
 READS = {
     Role.GATE: {CHECKPOINT},
     Role.WORKER: {ACME},
-    Role.CLIENT: {ACME},
+    Role.CLIENT: {ACME, CHECKPOINT},
     Role.AUDITOR: {ACME, CHECKPOINT},
 }
 WRITES = {Role.GATE: {CHECKPOINT}, Role.WORKER: {ACME}, Role.CLIENT: {ACME}, Role.AUDITOR: set[str]()}
