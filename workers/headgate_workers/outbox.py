@@ -17,6 +17,12 @@ from headgate_streams.topics import Topics, partition_for
 
 _LOGGER = logging.getLogger(__name__)
 
+GATHER_MS = 5
+"""How long a record waits for company when nobody pushes it. Everything is pushed here, a batch at a time;
+this is for the push that came to nothing, on a machine without a free moment."""
+PUSH_S = 0.001
+"""How long a push is given. The handlers of what came meanwhile run beside it."""
+
 
 class Outbox:
     """Appends in order; what a full producer does not take waits here and is tried again."""
@@ -56,16 +62,17 @@ class Outbox:
             )
         )
 
-    def send(self, timeout_s: float = 0.0) -> None:
-        """Hand over what waits and report deliveries; who waits for them is in a hurry.
+    def send(self, wait_s: float = 0.0) -> None:
+        """Hand over what waits, send it, and report deliveries; `wait_s` is for who waits for them.
 
         Raises DeliveryFailed when one was refused.
         """
+        wait_s = max(wait_s, PUSH_S if self._waiting else 0.0)
         try:
             while self._waiting:
                 self._waiting[0]()
                 self._waiting.popleft()
-            self._producer.push(timeout_s) if timeout_s else self._producer.poll()
+            self._producer.push(wait_s) if wait_s else self._producer.poll()
         except LogUnavailable as error:
             _LOGGER.warning("nothing can be appended for now: %s", error)
         if self._refusal is not None:

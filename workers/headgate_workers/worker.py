@@ -61,7 +61,7 @@ from headgate_workers.crew import Crew
 from headgate_workers.execution import announcement, heartbeat, report
 from headgate_workers.handlers import HandlerRegistry
 from headgate_workers.intake import Intake, Share
-from headgate_workers.outbox import Outbox
+from headgate_workers.outbox import GATHER_MS, Outbox
 from headgate_workers.outcome import Outcome, withdrawn
 from headgate_workers.run import Cause
 from headgate_workers.runner import Finished, Runner
@@ -71,6 +71,8 @@ from headgate_workers.work import Work
 _LOGGER = logging.getLogger(__name__)
 _SHORT_WAIT_S = 0.001
 _LONGEST_BUSY_WAIT_S = 0.005
+_CONFIRMATION_WAIT_S = 0.002
+"""How often deliveries are asked for while nothing runs; nothing but the next commit depends on them."""
 _PAUSE_AFTER_S = 0.2
 """How long the bound must be reached before partitions are paused: pausing throws away what was fetched."""
 _RETRY_S = 0.5
@@ -130,7 +132,7 @@ class Worker:
         """
         self._registry.check()
         self._log.create_topics(self._needed_topics())
-        self._outbox = Outbox(self._log.producer(), self._topics, self._streams.partitions)
+        self._outbox = Outbox(self._log.producer(gather_ms=GATHER_MS), self._topics, self._streams.partitions)
         self._crew.start()
         self._control.start()
         try:
@@ -167,9 +169,6 @@ class Worker:
         wait_s = self._wait() / len(self._intakes)
         for intake in self._intakes:
             self._take_in(intake, wait_s)
-        if not self._crew and self._outbox.unconfirmed:
-            # Nothing runs and nothing came: what was appended need not wait for company.
-            self._outbox.send(_SHORT_WAIT_S)
         self._serve()
         self._report(self._crew.replace_blocked())
 
@@ -194,7 +193,7 @@ class Worker:
             idle_s = time.monotonic() - self._crew.last_event_s
             self._collect(min(_LONGEST_BUSY_WAIT_S, max(_SHORT_WAIT_S, idle_s / 10)))
             return 0.0
-        return 0.0 if self._outbox.unconfirmed else self._settings.idle_wait_s
+        return _CONFIRMATION_WAIT_S if self._outbox.unconfirmed else self._settings.idle_wait_s
 
     def _take_in(self, intake: Intake, wait_s: float) -> None:
         room = self._room()

@@ -161,7 +161,7 @@ def test_plain_work_that_is_older_holds_the_offset_back(
 def test_what_is_announced_counts_as_one_that_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     make = bench.log.producer
 
-    def patient() -> LogProducer:
+    def patient(**_options: object) -> LogProducer:
         """Return a producer that mostly reports deliveries to who waits, as a distant broker does."""
         made = make()
         poll, hasty = made.poll, itertools.count(1)
@@ -194,7 +194,7 @@ def test_a_stop_withdraws_what_is_announced_and_not_begun_and_leaves_its_input(
 ) -> None:
     make, may_deliver = bench.log.producer, threading.Event()
 
-    def silent() -> LogProducer:
+    def silent(**_options: object) -> LogProducer:
         """Return a producer that reports no delivery until it is told."""
         made = make()
         poll = made.poll
