@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from headgate_resilience.chaos.faults.fault import Fault
 from headgate_resilience.chaos.stage import NotHere, Stage
-from headgate_resilience.chaos.watching.recovery import longest_stall
+from headgate_resilience.chaos.watching.recovery import longest_stall, p99_ms
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Mark:
     recovery_s: float | None = None
     """The longest stall of whom it concerns; None when it concerns nobody's."""
     recovery_where: str = ""
+    p99_ms: float = 0.0
+    """Of the steps from its beginning until all was well again."""
     bound_s: float | None = None
 
     @property
@@ -80,6 +82,7 @@ class Conductor:
             self.unsteady.append(f"{names}: after {self.steady_s:.0f} s still {lagging}")
         for fault, mark in zip(faults, marks, strict=True):
             mark.steady_ms = 0.0 if lagging else steady_ms
+            mark.p99_ms = p99_ms(self.stage.timeline.steps, mark.began_ms, steady_ms)
             self._measure(fault, mark, steady_ms)
         self.tell(f"round {number}: {', '.join(_said(mark) for mark in marks)}")
 

@@ -75,7 +75,8 @@ def _table(report: ChaosReport) -> str:
         f"<tr{' class=bad' if mark.is_late else ''}><td>{(mark.began_ms - report.began_ms) / 1000:.0f} s</td>"
         f"<td>{html.escape(mark.fault)}</td><td>{html.escape(mark.skipped or mark.detail)}</td>"
         f"<td>{'' if mark.recovery_s is None else f'{mark.recovery_s:.1f} s'}</td>"
-        f"<td>{html.escape(mark.recovery_where)}</td></tr>"
+        f"<td>{mark.p99_ms:.0f} ms</td><td>{html.escape(mark.recovery_where)}</td></tr>"
         for mark in report.marks
     )
-    return f"<table><tr><th>at<th>fault<th>what<th>recovery<th>longest stall at</tr>{rows}</table>"
+    head = "<tr><th>at<th>fault<th>what<th>recovery<th>p99 of a step<th>longest stall at</tr>"
+    return f"<table>{head}{rows}</table>"

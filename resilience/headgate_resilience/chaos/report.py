@@ -62,6 +62,10 @@ class ChaosReport:
     unsteady: list[str] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
     """Acknowledged lifetimes that have not ended: lost, as far as one can see."""
+    calm_p99_ms: float = 0.0
+    """Of the steps before the first fault …"""
+    healed_p99_ms: float = 0.0
+    """… and after the last one."""
     is_quiet: bool = False
     broken: list[str] = field(default_factory=list)
     """What faults themselves saw that was promised otherwise."""
@@ -110,6 +114,7 @@ class ChaosReport:
         """Yield the report for people."""
         yield f"seed {self.seed}; {self.took_s:.0f} s; {self.kills} kills; {self.command}"
         yield f"lifetimes: {self.acknowledged} acknowledged, {_counts(self.ended)}; steps: {self.steps}"
+        yield f"p99 of a step: {self.calm_p99_ms:.0f} ms before the faults, {self.healed_p99_ms:.0f} ms after"
         if self.letters:
             yield f"dead letters: {_counts(self.letters)}"
         for id, who in (("F1", "worker"), ("F2", "gate")):

@@ -29,7 +29,7 @@ from headgate_resilience.chaos.report import STATUSES, ChaosReport, Checked
 from headgate_resilience.chaos.settings import ChaosSettings
 from headgate_resilience.chaos.stage import Servers, Stage
 from headgate_resilience.chaos.watching.quiet import Quiet, names
-from headgate_resilience.chaos.watching.recovery import seconds
+from headgate_resilience.chaos.watching.recovery import p99_ms, seconds
 from headgate_resilience.chaos.watching.timeline import Timeline
 from headgate_resilience.chaos.workload.driver import Driver
 from headgate_resilience.check import check_log
@@ -40,10 +40,12 @@ from headgate_streams.topics import Topics
 logger = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
-Judge = Callable[[Stage, bool, Tell], Checked]
+Judge = Callable[[Stage, ChaosReport, Tell], Checked]
 """Checks the topics of a run that has come to rest, or has not."""
 PROGRESS_S = 5.0
 TRIES_TO_REST = 5
+CALM_MS = 250.0
+"""A p99 below this counts as calm on any machine: what else runs there makes more of a difference."""
 LATE_S = 600.0
 """How much longer than its duration a run may go on for the sake of its kills."""
 
@@ -85,7 +87,7 @@ def run_chaos(wanted: Wanted, tell: Tell, judge: Judge | None = None) -> ChaosRe
         try:
             _play(stage, wanted, report, tell)
             _come_to_rest(stage, report, tell)
-            report.check = (judge or checked)(stage, report.is_quiet, tell)
+            report.check = (judge or checked)(stage, report, tell)
         except Exception as error:  # what was found so far is reported, and this with it
             report.failure = f"{type(error).__name__}: {error}"
             logger.exception("the run failed")
@@ -95,7 +97,7 @@ def run_chaos(wanted: Wanted, tell: Tell, judge: Judge | None = None) -> ChaosRe
     return report
 
 
-def checked(stage: Stage, is_quiet: bool, tell: Tell) -> Checked:
+def checked(stage: Stage, report: ChaosReport, tell: Tell) -> Checked:
     """Return what the checker says about the run's topics, blobs and logs."""
     told = [0.0]
 
@@ -104,16 +106,18 @@ def checked(stage: Stage, is_quiet: bool, tell: Tell) -> Checked:
             told[0] = time.monotonic()
             tell(f"checking: {read} of {total} records")
 
-    return check_log(
+    found = check_log(
         stage.log,
         stage.blobs,
         stage.settings,
-        settled=is_quiet,
+        settled=report.is_quiet,
         canaries=stage.driver.canaries,
         progress=progress,
         acknowledged=[(one.tenant, one.lifetime_id) for one in stage.driver.acknowledged],
         logs=stage.fleet.home,
     )
+    found.judge_latency(max(report.calm_p99_ms, CALM_MS), report.healed_p99_ms)
+    return found
 
 
 # Setting the stage -----------------------------------------------------------------------------------------
@@ -240,13 +244,22 @@ def _play(stage: Stage, wanted: Wanted, report: ChaosReport, tell: Tell) -> None
         report.began_ms = conductor.now_ms()
         stage.driver.start()
         tell(f"{len(stage.fleet.places)} processes are ready; {settings.calm_s:.0f} s of calm")
-        stage.hold(settings.calm_s)
+        report.calm_p99_ms = _calm_p99_ms(stage, conductor, settings.calm_s)
         conductor.conduct(_rounds(wanted, tell), _enough(stage, wanted))
         _heal(stage)
+        report.healed_p99_ms = _calm_p99_ms(stage, conductor, settings.calm_s)
         stage.driver.finish()
         report.is_quiet = stage.quiet.wait_quiet(settings.quiet_s, tell)
     finally:
         _fill(stage, report)
+
+
+def _calm_p99_ms(stage: Stage, conductor: Conductor, calm_s: float) -> float:
+    """Let it be calm for a while; return the p99 of the steps of the second half."""
+    stage.hold(calm_s / 2)
+    from_ms = conductor.now_ms()
+    stage.hold(calm_s / 2)
+    return p99_ms(stage.timeline.steps, from_ms, conductor.now_ms())
 
 
 def _rounds(wanted: Wanted, tell: Tell) -> Iterable[Sequence[Fault]]:

@@ -56,11 +56,12 @@ def _meant(name: str) -> list[Fault]:
 
 def drawn(faults: Sequence[Fault], dice: random.Random, at_once: int) -> Iterator[list[Fault]]:
     """Yield rounds for ever: each fault once in a random order, then by weight."""
-    first = list(faults)
-    dice.shuffle(first)
+    weights = [max(one.weight, 1) for one in faults]
+    coming = list(faults)
+    dice.shuffle(coming)
     while True:
-        round_: list[Fault] = []
-        while len(round_) < at_once:
-            one = first.pop() if first else dice.choices(faults, [max(f.weight, 1) for f in faults])[0]
-            round_.append(one)
-        yield round_
+        while len(coming) < at_once:
+            coming.append(dice.choices(faults, weights)[0])
+        whole = 1 if any(one.is_alone for one in coming[:at_once]) else at_once
+        alone = next((n for n, one in enumerate(coming[:at_once]) if one.is_alone), 0)
+        yield [coming.pop(alone) for _ in range(whole)]

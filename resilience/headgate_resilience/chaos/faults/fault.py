@@ -42,6 +42,8 @@ class Fault:
     needs: frozenset[str] = frozenset()
     weight: int = 2
     """How often a mix takes it; 0 for only when it is asked for."""
+    is_alone: bool = False
+    """Whether a mix injects nothing beside it, because it expects an answer in time."""
 
 
 _ALL: Final[dict[str, Fault]] = {}
@@ -57,12 +59,15 @@ def fault(
     is_from_healing: bool = False,
     needs: tuple[str, ...] = (),
     weight: int = 2,
+    is_alone: bool = False,
 ) -> Callable[[Act], Act]:
     """Register a function as a fault; `name` is what stands behind the id."""
 
     def register(act: Act) -> Act:
         whole = f"{id}-{name}"
-        _ALL[whole] = Fault(id, whole, text, act, stalls, bound_s, is_from_healing, frozenset(needs), weight)
+        _ALL[whole] = Fault(
+            id, whole, text, act, stalls, bound_s, is_from_healing, frozenset(needs), weight, is_alone
+        )
         return act
 
     return register

@@ -31,7 +31,14 @@ FROZEN_S = 9.0
 """Longer than a session of 6 s."""
 
 
-@fault("F1", "kill", "A worker is killed (SIGKILL), whatever it does.", stalls="worker", bound_s=RESUMES_S)
+@fault(
+    "F1",
+    "kill",
+    "A worker is killed (SIGKILL), whatever it does.",
+    stalls="worker",
+    bound_s=RESUMES_S,
+    weight=10,
+)
 def kill_worker(stage: Stage, dice: random.Random) -> str:
     """Kill a worker."""
     with stage.one_of(dice, *WORKERS) as place:
@@ -62,14 +69,18 @@ def _died(stage: Stage, place: Place, point: str) -> str:
 
 for _point, _when in WORKER_POINTS.items():
     _kinds = ("task",) if _point == "worker-after-started" else WORKERS
-    fault("F1", _point, f"A worker dies {_when}.", stalls="worker", bound_s=RESUMES_S)(
+    fault("F1", _point, f"A worker dies {_when}.", stalls="worker", bound_s=RESUMES_S, weight=10)(
         _die_at(_point, *_kinds)
     )
 for _point, _when in GATE_POINTS.items():
-    fault("F2", _point, f"A gate dies {_when}.", stalls="gate", bound_s=RESUMES_S)(_die_at(_point, "gate"))
+    fault("F2", _point, f"A gate dies {_when}.", stalls="gate", bound_s=RESUMES_S, weight=10)(
+        _die_at(_point, "gate")
+    )
 
 
-@fault("F2", "kill", "A gate is killed (SIGKILL), whatever it does.", stalls="gate", bound_s=RESUMES_S)
+@fault(
+    "F2", "kill", "A gate is killed (SIGKILL), whatever it does.", stalls="gate", bound_s=RESUMES_S, weight=10
+)
 def kill_gate(stage: Stage, dice: random.Random) -> str:
     """Kill a gate."""
     with stage.one_of(dice, "gate") as place:
@@ -79,7 +90,7 @@ def kill_gate(stage: Stage, dice: random.Random) -> str:
         return place.name
 
 
-@fault("F2", "during-restore", "A gate dies while it restores.", stalls="gate", bound_s=RESUMES_S)
+@fault("F2", "during-restore", "A gate dies while it restores.", stalls="gate", bound_s=RESUMES_S, weight=10)
 def die_restoring(stage: Stage, dice: random.Random) -> str:
     """Let a gate start anew, and die when it is given its first partition."""
     with stage.one_of(dice, "gate") as place:

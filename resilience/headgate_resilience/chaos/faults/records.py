@@ -117,7 +117,7 @@ def results_shuffled(stage: Stage, dice: random.Random) -> str:
     return f"{append(stage, results)} results"
 
 
-@fault("F10", "nobody", "Results come for lifetimes that never were.")
+@fault("F10", "nobody", "Results come for lifetimes that never were.", is_alone=True)
 def results_for_nobody(stage: Stage, dice: random.Random) -> str:
     """Append results with another lifetime's id; each must become a dead letter."""
     before = stage.timeline.letters["UNKNOWN_LIFETIME"]
@@ -172,7 +172,12 @@ def poison(tenant: str, dice: random.Random) -> tuple[bytes | None, bytes | None
     return dice.choice(forms)
 
 
-@fault("F11", "poison", "For eight seconds records that are none of ours come to the log and to the inputs.")
+@fault(
+    "F11",
+    "poison",
+    "For eight seconds records that are none of ours come to the log and to the inputs.",
+    is_alone=True,
+)
 def poisoned(stage: Stage, dice: random.Random) -> str:
     """Append poison beside the traffic; every piece must become a dead letter."""
     before, count = sum(stage.timeline.letters.values()), 0

@@ -105,7 +105,7 @@ def _aside_fault(name: str, text: str) -> Callable[[Callable[[Side], str]], Call
             with _aside(stage, name) as side:
                 return act(side)
 
-        fault("F19", name, text, weight=1)(whole)
+        fault("F19", name, text, weight=1, is_alone=True)(whole)
         return act
 
     return register

@@ -34,7 +34,12 @@ FORGED = 10
 SEEN_S = 30.0
 
 
-@fault("F4", "unknown", "A gate that does not know the log's logic version is started beside the others.")
+@fault(
+    "F4",
+    "unknown",
+    "A gate that does not know the log's logic version is started beside the others.",
+    is_alone=True,
+)
 def old_binary(stage: Stage, _dice: random.Random) -> str:
     """Start an old gate; it must end with a clear line, again and again, and hurt nobody."""
     _need_logic(stage, NEWEST)
@@ -87,7 +92,10 @@ def _rolled_out(stage: Stage, gates: list[Place], planted: str | None) -> None:
 
 
 @fault(
-    "F20", "fold", "The fold of every gate raises for one tenant; later it is mended and the tenant released."
+    "F20",
+    "fold",
+    "The fold raises for one tenant, in every gate; later it is mended and the tenant released.",
+    is_alone=True,
 )
 def fold_bug(stage: Stage, dice: random.Random) -> str:
     """Plant the bug, wait until the tenant is quarantined, roll out the mended gates, release it."""
@@ -108,7 +116,9 @@ def fold_bug(stage: Stage, dice: random.Random) -> str:
     return tenant
 
 
-@fault("F21", "forged", "Results without a ticket and orders without a signature; an order that comes twice.")
+@fault(
+    "F21", "forged", "Results without a ticket and orders without a signature; changed orders.", is_alone=True
+)
 def forged(stage: Stage, dice: random.Random) -> str:
     """Register keys the first time, then lie; every lie must be refused."""
     _need_logic(stage, NEWEST)

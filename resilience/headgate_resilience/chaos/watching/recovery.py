@@ -64,6 +64,12 @@ def _second(at_s: float, took_ms: list[int], width_s: float) -> Second:
     return Second(at_s, round(len(took_ms) / width_s), quantile(took_ms, 0.5), quantile(took_ms, 0.99))
 
 
+def p99_ms(steps: Sequence[tuple[int, int]], from_ms: float, until_ms: float) -> float:
+    """Return the p99 of the steps whose result came in a stretch of time; 0 when there was none."""
+    recent = takewhile(lambda step: step[0] > from_ms - _DISORDER_MS, reversed(steps))
+    return quantile(sorted(took_ms for at_ms, took_ms in recent if from_ms <= at_ms <= until_ms), 0.99)
+
+
 def quantile(ordered: Sequence[int], share: float) -> float:
     """Return the value below which this share of an ordered sequence lies; 0 for an empty one."""
     return float(ordered[min(len(ordered) - 1, int(len(ordered) * share))]) if ordered else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headgate_resilience.chaos.watching.recovery import longest_stall, quantile, seconds
+from headgate_resilience.chaos.watching.recovery import longest_stall, p99_ms, quantile, seconds
 from headgate_resilience.chaos.watching.timeline import Lag
 from headgate_streams.port import TopicPartition
 
@@ -32,3 +32,9 @@ def test_seconds_without_a_step_are_there_too() -> None:
 def test_a_quantile_is_a_value_that_was_there() -> None:
     assert quantile(list(range(100)), 0.99) == 99.0
     assert quantile([], 0.5) == 0.0
+
+
+def test_the_p99_is_that_of_one_stretch_of_time() -> None:
+    steps = [(1_000, 900), (2_000, 10), (2_500, 30), (4_000, 500)]
+    assert p99_ms(steps, 1_500, 3_000) == 30.0
+    assert p99_ms(steps, 5_000, 6_000) == 0.0
