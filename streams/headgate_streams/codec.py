@@ -42,11 +42,12 @@ _KEYED_BY_EXECUTION: Final = frozenset({TaskInput, PlanInput})
 
 def encode(message: Message, tenant: str) -> tuple[bytes, Headers]:
     """Return the value and the headers of a record that carries `message` for `tenant`."""
-    return message.SerializeToString(), _headers(type(message).__name__, tenant)
+    return message.SerializeToString(), headers_of(type(message).__name__, tenant)
 
 
 @lru_cache(maxsize=65_536)
-def _headers(kind: str, tenant: str) -> Headers:
+def headers_of(kind: str, tenant: str) -> Headers:
+    """Return the headers of a record that carries a message of this kind for `tenant`."""
     return ((TYPE, kind.encode()), (SCHEMA, SCHEMA_VERSION), (TENANT, tenant.encode()))
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from headgate_guardrails.fold.ledger import Amount, charge_of
 from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Tenant
+from headgate_guardrails.fold.terms import NOBODY_SERVES
 from headgate_protos.v1 import common_pb2 as pb
 
-NOBODY_SERVES = ("human", "graph")
-"""Task types that are dispatched to no worker."""
 ORPHAN_GRACE_MS = 300_000
 """How long a run that nobody waits for may still report what it spent."""
 
@@ -58,13 +57,12 @@ def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> 
 
 def leave(tenant: Tenant, lifetime: Lifetime, flight: InFlight, by: int) -> None:
     """Count one execution in or out (`by` is 1 or -1) where its graph caps what is in flight."""
-    limits = lifetime.graphs.graph.limits
-    if limits.max_in_flight is None and not limits.max_in_flight_by_type:
+    terms = lifetime.terms[flight.work.node_id]
+    if not terms.is_counted:
         return
     tenant.waiting.may_move |= by < 0
     graph_id = lifetime.graph_key[0]
-    kind = lifetime.graphs.nodes[flight.work.node_id].type
-    for key in ((graph_id, ""), (graph_id, kind)):
+    for key in ((graph_id, ""), (graph_id, terms.node.type)):
         count = tenant.busy.get(key, 0) + by
         if count:
             tenant.busy[key] = count

@@ -9,10 +9,11 @@ from typing import Any
 from headgate_graphs.model import Plan, Task
 from headgate_graphs.progress import JoinArrival, Lineage
 from headgate_guardrails.fold import ending
-from headgate_guardrails.fold.flow import HUMAN, Flow, payload_of
+from headgate_guardrails.fold.flow import Flow, payload_of
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close
 from headgate_guardrails.fold.state import Join, Work
 from headgate_guardrails.fold.states import move
+from headgate_guardrails.fold.terms import HUMAN
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, plan_pb2, task_pb2
 

@@ -13,15 +13,16 @@ from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import execution_id
 from headgate_graphs.model import Plan
 from headgate_guardrails.fold import ending, routing
-from headgate_guardrails.fold.admission import LEASE_MS, reject
+from headgate_guardrails.fold.admission import reject
 from headgate_guardrails.fold.authority import check_ticket
 from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
-from headgate_guardrails.fold.flow import HUMAN, Flow, hold_of, timeout_of
+from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close, pay, release, reserve
 from headgate_guardrails.fold.ledger import NOTHING, Amount, charged, is_believable
 from headgate_guardrails.fold.progressing import Step, fingerprint
 from headgate_guardrails.fold.rules import ABORT, PAUSE, REJECT
 from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Run, Tenant, Work
+from headgate_guardrails.fold.terms import HUMAN, LEASE_MS
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, plan_pb2, task_pb2
@@ -60,7 +61,7 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Executi
     hold = _close_hold(tenant, lifetime, flight, headers.execution_id, run_id)
     lifetime.settled[run_id] = checksum
     began = not _never_began(execution, usage)
-    cost = charged(None if doubtful else usage, hold or hold_of(lifetime.graphs.nodes[headers.node_id]))
+    cost = charged(None if doubtful else usage, hold or lifetime.terms[headers.node_id].hold)
     if began:
         pay(tenant, lifetime, headers.node_id, cost, turn.clock, size_of(execution))
     flow = Flow(turn, tenant, lifetime)
@@ -301,13 +302,13 @@ def on_started(
     if flight is None:
         _late_start(turn, tenant, lifetime, started)
         return
-    node = lifetime.graphs.nodes[flight.work.node_id]
+    terms = lifetime.terms[flight.work.node_id]
     hold, flight.hold = flight.hold, None
     if hold is None:
-        hold = hold_of(node)
+        hold = terms.hold
         reserve(tenant, lifetime, hold)
     lease_until = turn.clock + LEASE_MS
-    flight.runs[run_id] = Run(run_id, hold, lease_until, turn.clock + timeout_of(node) + 2 * LEASE_MS)
+    flight.runs[run_id] = Run(run_id, hold, lease_until, turn.clock + terms.timeout_ms + 2 * LEASE_MS)
     turn.arm(tenant, lifetime, lease_until)
 
 
@@ -320,15 +321,15 @@ def _late_start(
     if left is not None:
         lifetime.orphans[started.run_id] = left._replace(due=due, began=True)
     else:
-        node = lifetime.graphs.nodes.get(started.node_id)
+        terms = lifetime.terms.get(started.node_id)
         known = execution_id(
             tenant.tenant_id, lifetime.lifetime_id, started.node_id, started.iteration, started.attempt
         )
-        if node is None or started.node_id not in lifetime.nodes or known != started.execution_id:
+        if terms is None or started.node_id not in lifetime.nodes or known != started.execution_id:
             raise BadRecord(
                 "UNKNOWN_NODE", f"run of {started.execution_id[:64]!a}, which was never dispatched"
             )
-        hold = hold_of(node)
+        hold = terms.hold
         reserve(tenant, lifetime, hold)
         lifetime.orphans[started.run_id] = Orphan(started.execution_id, started.node_id, hold, due, True)
     owner: Lifetime | None = lifetime

@@ -15,7 +15,7 @@ from headgate_resilience.check.decoding import EVERYBODY, Refused, message_of
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.records import Records
 from headgate_streams.port import LogRecord
-from headgate_streams.topics import Topics, partition_for
+from headgate_streams.topics import Topics, partition_for, spread
 
 DIGEST_BYTES: Final = 12
 OURS: Final = frozenset({"hg-type", "hg-schema", "hg-tenant"})
@@ -300,7 +300,9 @@ class _Reading:
         findings = self.findings
         findings.saw("I9")
         key = record.key or b""
+        choose: Callable[[str, int], int] = partition_for
         if self.kind is task_pb2.TaskInput or self.kind is plan_pb2.PlanInput:
+            choose = spread
             chooser = message.headers.execution_id
             expected = chooser.encode()
         elif self.kind is execution_pb2.LifetimeView:
@@ -312,7 +314,7 @@ class _Reading:
         if key != expected:
             where = f"{self.name}[{record.partition}]@{record.offset}"
             findings.fail("I9", where, f"key {key[:80]!a} on what is {expected[:80]!a}")
-        elif partition_for(chooser, self.partitions) != record.partition:
+        elif choose(chooser, self.partitions) != record.partition:
             where = f"{self.name}[{record.partition}]@{record.offset}"
             findings.fail("I9", where, f"lies in another partition than {chooser}'s")
 

@@ -20,7 +20,7 @@ from headgate_guardrails.fold import (
     timers,
 )
 from headgate_guardrails.fold.evaluator import PolicyEvaluator
-from headgate_guardrails.fold.flow import Flow, hold_of
+from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.ledger import Spend
 from headgate_guardrails.fold.state import Lifetime
 
@@ -67,8 +67,7 @@ def dispatch_after_abort(patch: pytest.MonkeyPatch) -> None:
         parked = list(flow.lifetime.parked) if flow.lifetime.is_live else []
         before(flow, status, reason, **event)
         for work in parked:
-            node = flow.lifetime.graphs.nodes[work.node_id]
-            admission._dispatch(flow, work, flow.id_of(work), node, hold_of(node))
+            admission._dispatch(flow, work, flow.id_of(work), flow.lifetime.terms[work.node_id])
 
     patch.setattr(ending, "end", end)
 
