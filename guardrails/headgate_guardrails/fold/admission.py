@@ -10,7 +10,7 @@ from headgate_graphs.ids import is_name
 from headgate_graphs.model import Plan, Task
 from headgate_guardrails.fold import ending, routing
 from headgate_guardrails.fold.controller import describe
-from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
+from headgate_guardrails.fold.evaluator import Candidate, Match, PolicyEvaluator, verdict_of
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import leave, reserve
 from headgate_guardrails.fold.inputs import MAX_INPUT_BYTES
@@ -45,9 +45,10 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
         tenant.waiting.may_move |= _has_room(tenant, lifetime, node)
         return
     next_id = flow.id_of(work)
-    if tenant.evaluator is not None:
-        candidate = Candidate(lifetime.graphs.graph, node, work.iteration, work.attempt, terms.hold, None)
-        matches = tenant.evaluator.at_admission(tenant, lifetime, flow.turn.clock, candidate)
+    if tenant.evaluator is not None and not tenant.evaluator.surely_admits(
+        tenant, lifetime, flow.turn.clock, work.node_id, work.iteration, terms.hold
+    ):
+        matches = _asked(flow, work, terms, tenant.evaluator)
         if matches:
             flow.control.mention(lifetime, matches, next_id, work.node_id)
             verdict = verdict_of(matches)
@@ -55,6 +56,12 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
                 _refuse(flow, work, next_id, verdict, [m for m in matches if not m.rule.shadow])
                 return
     _dispatch(flow, work, next_id, terms)
+
+
+def _asked(flow: Flow, work: Work, terms: Terms, evaluator: PolicyEvaluator) -> list[Match]:
+    lifetime = flow.lifetime
+    candidate = Candidate(lifetime.graphs.graph, terms.node, work.iteration, work.attempt, terms.hold, None)
+    return evaluator.at_admission(flow.tenant, lifetime, flow.turn.clock, candidate)
 
 
 def _refuse(flow: Flow, work: Work, next_id: str, verdict: int, obeyed: Sequence[Match]) -> None:
@@ -95,7 +102,7 @@ def reject(flow: Flow, work: Work, rejected_id: str, matches: Sequence[Match]) -
         ending.end(flow, pb.LIFETIME_STATUS_FAILED, f"plan {work.node_id} was rejected: {reason}")
         return
     refused = flow.unreported(work, rejected_id, pb.EXECUTION_STATUS_REJECTED, "REJECTED", reason)
-    routing.task_done(flow, work, refused)
+    routing.task_done(flow, work, rejected_id, refused)
 
 
 # -- freezing and room -----------------------------------------------------------------------------

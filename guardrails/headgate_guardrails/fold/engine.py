@@ -35,7 +35,8 @@ from headgate_guardrails.fold.quarantine import (
     released,
 )
 from headgate_guardrails.fold.routing import begin
-from headgate_guardrails.fold.settlement import on_heartbeat, on_result, on_started
+from headgate_guardrails.fold.runs import on_heartbeat, on_started
+from headgate_guardrails.fold.settlement import on_result
 from headgate_guardrails.fold.state import LOGIC_VERSION, Lifetime, PartitionState, Tenant
 from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
 from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from headgate_guardrails.fold.ledger import Amount, charge_of
+from headgate_guardrails.fold.ledger import Amount, Charge, settle
 from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Tenant
 from headgate_guardrails.fold.terms import NOBODY_SERVES
-from headgate_protos.v1 import common_pb2 as pb
 
 ORPHAN_GRACE_MS = 300_000
 """How long a run that nobody waits for may still report what it spent."""
@@ -29,19 +28,16 @@ def release(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
         owner = owner.parent
 
 
-def pay(
-    tenant: Tenant, lifetime: Lifetime, node_id: str, usage: pb.ResourceUsage, clock: int, size: int = 0
-) -> None:
-    """Add what one run used, and the size in bytes of what it made."""
-    charge = charge_of(usage, size)
-    tenant.spend.settle(charge)
-    lifetime.node(node_id).spend.settle(charge)
+def pay(tenant: Tenant, lifetime: Lifetime, node_id: str, charge: Charge, clock: int) -> None:
+    """Add what one run is charged."""
+    scopes = [tenant.spend, lifetime.node(node_id).spend]
     owner: Lifetime | None = lifetime
     while owner is not None:
-        owner.spend.settle(charge)
+        scopes.append(owner.spend)
         owner = owner.parent
     for window in tenant.window_list:
-        window.settle(clock, charge)
+        scopes += window.scopes(clock)
+    settle(scopes, charge)
 
 
 def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> None:

@@ -173,7 +173,7 @@ def _complete(flow: Flow, command: control_pb2.OperatorCommand) -> None:
         task_pb2.TaskResult(success=True, json_result=f'{{"outcome":"{outcome}","answer":{answer}}}')
     )
     close(flow.tenant, lifetime, order.execution_id, flow.turn.clock)
-    task_done(flow, flight.work, execution)
+    task_done(flow, flight.work, order.execution_id, execution)
     if lifetime.is_live:
         flow.control.view(lifetime)
 
