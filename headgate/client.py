@@ -31,6 +31,7 @@ from headgate_guardrails.policy import Policy
 from headgate_protos.v1.control_pb2 import OperatorCommand
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView
 from headgate_streams.blobs import BlobStore
+from headgate_streams.limits import MAX_DEPTH, MAX_JSON_BYTES, is_too_deep
 from headgate_streams.opening import open_blob_store, open_log
 from headgate_streams.payloads import BlobManager
 from headgate_streams.port import Delivery, Log, LogProducer
@@ -163,6 +164,8 @@ class Client:
     ) -> str:
         """Answer a human task; `outcome` is a HumanOutcome, `answer` any JSON value."""
         text = "" if answer is None else _json_text(answer)
+        if len(text.encode(errors="replace")) > MAX_JSON_BYTES:
+            raise UserError(f"an answer has at most {MAX_JSON_BYTES} bytes as JSON")
         return self.command(tenant, lifetime_id, orders.complete(execution_id, outcome, text))
 
     def command(self, tenant: str, lifetime_id: str, command: OperatorCommand) -> str:
@@ -333,9 +336,12 @@ class Client:
 
 def _json_text(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"the input is not JSON: {error}") from None
+    if is_too_deep(text):
+        raise UserError(f"the input is nested deeper than {MAX_DEPTH} levels")
+    return text
 
 
 def _check_tenant(tenant: str, *, every: bool = False) -> None:

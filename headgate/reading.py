@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from headgate_graphs.errors import LogUnavailable, UserError
+from headgate_graphs.errors import UserError
 from headgate_streams.port import Log, LogRecord, TopicPartition
+from headgate_streams.ranges import read_ranges
 
 SILENCE_S = 10.0
 """How long a log that has more records may say nothing before it counts as unavailable."""
@@ -40,32 +40,4 @@ def read_to_now(
     """
     ends = log.offsets(partitions)
     left = {where: (start(where, first), end) for where, (first, end) in ends.items() if end > first}
-    left = {where: (at, end) for where, (at, end) in left.items() if end > at}
-    if not left:
-        return
-    reader = log.reader()
-    try:
-        reader.assign({where: at for where, (at, _) in left.items()})
-        yield from _drain(reader.poll, {where: end for where, (_, end) in left.items()})
-    finally:
-        reader.close()
-
-
-def _drain(
-    poll: Callable[[float], list[LogRecord]], ends: Mapping[TopicPartition, int]
-) -> Iterator[LogRecord]:
-    open_ends = dict(ends)
-    heard = time.monotonic()
-    while open_ends:
-        records = poll(0.2)
-        for record in records:
-            where = TopicPartition(record.topic, record.partition)
-            end = ends[where]
-            if record.offset < end:
-                yield record
-            if record.offset >= end - 1:
-                open_ends.pop(where, None)
-        if records:
-            heard = time.monotonic()
-        elif time.monotonic() - heard > SILENCE_S:
-            raise LogUnavailable(f"the log has said nothing for {SILENCE_S:.0f} s, with more to read")
+    yield from read_ranges(log, left, SILENCE_S)

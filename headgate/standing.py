@@ -6,6 +6,7 @@ had its ticket changes nothing of what is said here.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from headgate_guardrails.folding import surroundings
 if TYPE_CHECKING:
     from headgate.client import Client
 
+FIRST_GATE_S = 2.0
+"""How long a new log waits for the logic version that its first gate gives it."""
 FOLD_TIMEOUT_S = 60.0
 """How long folding one partition may take."""
 
@@ -63,15 +66,24 @@ def keys_known(found: list[Standing]) -> dict[str, bytes]:
     return known
 
 
-def check_keys_are_known(found: list[Standing]) -> None:
-    """Raise UserError where a partition's logic does not know keys yet."""
-    behind = [one for one in found if one.logic_version == 1]
-    if behind:
-        raise UserError(
-            f"{partitions_words(behind)} still decide by logic version 1, which knows no keys: a log that no "
-            "gate has served yet gets the newest from its first gate; give an older one "
-            "`headgate logic activate 2`"
-        )
+def standings_with_keys(client: Client) -> list[Standing]:
+    """As `standings`; raises UserError where a partition's logic does not know keys.
+
+    A first gate that has just begun gets a moment to give a new log its logic.
+    """
+    give_up_at = time.monotonic() + FIRST_GATE_S
+    while True:
+        found = standings(client)
+        behind = [one for one in found if one.logic_version == 1]
+        if not behind:
+            return found
+        if time.monotonic() > give_up_at or not client.log.members(client.topics.gate_group):
+            raise UserError(
+                f"logic version 1, which knows no keys, still decides in {partitions_words(behind)}: a log "
+                "that no gate has served yet gets the newest from its first gate; give an older one "
+                "`headgate logic activate 2`"
+            )
+        time.sleep(0.1)
 
 
 def partitions_words(found: list[Standing]) -> str:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any, NoReturn, TypeVar
 
 import yaml
@@ -81,6 +82,27 @@ class Document:
         """Return the mark of the key that `path` ends with; of its value when it has none."""
         known = self.mark_of(path[:-1]).keys.get(path[-1]) if path else None
         return known or self.mark_of(path)
+
+
+def read_file(
+    file: FilePath, where: str, error: type[UserError], most_bytes: int = MAX_DOCUMENT_BYTES
+) -> str:
+    """Return the text of `file`, never reading more than a byte above `most_bytes`, whatever the file is.
+
+    Raises `error` naming `where`, with the line of what is not UTF-8.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(most_bytes + 1)
+    except (OSError, ValueError) as failure:  # ValueError: a name that no file can have
+        raise error.from_faults(where, [getattr(failure, "strerror", None) or "cannot be read"]) from None
+    if len(content) > most_bytes:
+        raise error.from_faults(where, [f"{where}:1:1: longer than {most_bytes} bytes"])
+    try:
+        return content.decode()
+    except UnicodeDecodeError as failure:
+        line = content[: failure.start].count(b"\n") + 1
+        raise error.from_faults(where, [f"{where}:{line}:1: not UTF-8 text"]) from None
 
 
 def read_yaml(text: str, where: str, error: type[UserError]) -> Document:

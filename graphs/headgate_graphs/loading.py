@@ -17,12 +17,12 @@ from pydantic import ValidationError
 
 from headgate_graphs.checks import faults
 from headgate_graphs.documents import (
-    MAX_DOCUMENT_BYTES,
     Document,
     Mark,
     in_document_order,
     lines_of,
     plain_scalar,
+    read_file,
     read_yaml,
     validate,
 )
@@ -115,16 +115,7 @@ def _read_dot(file: Path) -> Document:
 
 
 def _text(file: Path) -> str:
-    """Return what the file holds, or one byte more than a document may have."""
-    where = _shown(file)
-    try:
-        with file.open("rb") as opened:
-            return opened.read(MAX_DOCUMENT_BYTES + 1).decode()
-    except OSError as failure:
-        raise GraphInvalid(where, [failure.strerror or "cannot be read"]) from None
-    except UnicodeDecodeError as failure:
-        line = failure.object[: failure.start].count(b"\n") + 1
-        raise GraphInvalid(where, [f"{where}:{line}:1: not UTF-8 text"]) from None
+    return read_file(file, _shown(file), GraphInvalid)
 
 
 def _with_nodes_beside(document: Document, directory: Path) -> Document:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from headgate_graphs.documents import read_yaml, validate
+from headgate_graphs.documents import read_file, read_yaml, validate
 from headgate_graphs.errors import PolicyInvalid
 from headgate_graphs.model import AgentGraph, Definition, DurationMs, Name, NanoUsd
 from headgate_graphs.progress import GraphOrchestrator
@@ -110,11 +110,7 @@ class CaseResult:
 
 def run_cases(path: Path) -> list[CaseResult]:
     """Judge every case of a file by the fold's own evaluator; raises PolicyInvalid with file:line:column."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PolicyInvalid(f"{path}: cannot read the cases: {reason}") from None
+    text = read_file(path, str(path), PolicyInvalid)
     document = validate(read_yaml(text, str(path), PolicyInvalid), PolicyCases, PolicyInvalid)
     policy = load_policy(path.parent / document.policy)
     return [judge_case(policy, case) for case in document.cases]

@@ -320,6 +320,7 @@ class Gate:
         newest = LogicVersionActivated(version=self._means.newest_logic)
         envelope = ExecutionEnvelope(tenant_id=EVERY_TENANT, logic_version=newest)
         self._publisher.publish_to(place.partition, envelope)
+        self._producer.flush()
 
     def _revoked(self, places: Sequence[TopicPartition]) -> None:
         """Forget what somebody else will own; everything folded here is flushed and committed already."""

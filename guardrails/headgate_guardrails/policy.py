@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from headgate_graphs.documents import read_yaml, validate
+from headgate_graphs.documents import read_file, read_yaml, validate
 from headgate_graphs.errors import PolicyInvalid
 from headgate_graphs.model import Definition, DurationMs, Name, NanoUsd
 from headgate_guardrails.fold.conditions import compile_rule
@@ -233,11 +233,7 @@ class Policy(Definition):
 
 def load_policy(path: Path) -> Policy:
     """Return the policy in a YAML file; raises PolicyInvalid with file:line:column for every fault."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PolicyInvalid(f"{path}: cannot read the policy: {reason}") from None
+    text = read_file(path, str(path), PolicyInvalid)
     return validate(read_yaml(text, str(path), PolicyInvalid), Policy, PolicyInvalid)
 
 

@@ -7,8 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from headgate_graphs.documents import read_file
 from headgate_graphs.errors import UserError
+from headgate_streams.limits import MAX_DEPTH, is_too_deep
 
+MAX_INPUT_BYTES = 67_108_864
+"""The largest input that a command reads (64 MiB); a handler can fetch what is larger."""
 _JSON_BEGINS = frozenset('{["')
 
 
@@ -32,15 +36,12 @@ def read_json(given: str, where: str) -> Any:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the input: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: cannot read the input: not UTF-8 text") from None
+    return read_file(path, str(path), UserError, MAX_INPUT_BYTES)
 
 
 def _parse(text: str, where: str, *, strict: bool) -> Any:
+    if is_too_deep(text) and (strict or text.lstrip()[:1] in _JSON_BEGINS):
+        raise UserError(f"{where}: not JSON that travels: nested deeper than {MAX_DEPTH} levels")
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:

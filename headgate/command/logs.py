@@ -14,6 +14,8 @@ CLIENT_LOGGER = "headgate.kafka"
 SELDOM_S = 30.0
 """The same message of the same logger is shown once in this time."""
 _REMEMBERED = 256
+_NOTHING = logging.CRITICAL + 1
+"""Even what the client calls fatal: the command's own line says it."""
 
 
 class Seldom(logging.Filter):
@@ -66,7 +68,7 @@ def show_logs(*, debug: bool) -> None:
         handler.setFormatter(OneLine())
         handler.addFilter(Seldom())
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
-    logging.getLogger(CLIENT_LOGGER).setLevel(logging.INFO if debug else logging.CRITICAL)
+    logging.getLogger(CLIENT_LOGGER).setLevel(logging.INFO if debug else _NOTHING)
 
 
 def show_client_logs() -> None:

@@ -11,12 +11,14 @@ import typer
 from headgate.command.faults import ExitCode, complain, report
 from headgate.command.logs import show_logs
 from headgate.command.verbs import (
+    chaos,
     check,
     control,
     dlq,
     graphs,
     keys,
     lifetimes,
+    loadtest,
     logic,
     policies,
     project,
@@ -62,7 +64,7 @@ def headgate(
 
 for subject in (
     *(run, serve, status, lifetimes, control, graphs, policies),
-    *(topics, tenants, keys, logic, dlq, check, project),
+    *(topics, tenants, keys, logic, dlq, check, chaos, loadtest, project),
 ):
     subject.add_to(app)
 

@@ -19,8 +19,10 @@ _VALUES: Final = {
 """What each role does with the tenant's values; a gate never looks at one."""
 _CHECKPOINTS: Final = {
     Role.GATE: ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
+    Role.CLIENT: ("s3:GetObject",),
     Role.AUDITOR: ("s3:GetObject",),
 }
+"""A client folds from the newest checkpoint on to say what rules are in force."""
 
 
 def bucket_policy(settings: StreamSettings, role: Role) -> dict[str, Any]:
@@ -44,10 +46,11 @@ def bucket_policy(settings: StreamSettings, role: Role) -> dict[str, Any]:
 
 def _parts(settings: StreamSettings, role: Role) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     # No tenant id has a dot, so no tenant's values are among the checkpoints.
-    is_shared = settings.placement == SHARED
+    is_shared, checkpoints = settings.placement == SHARED, _CHECKPOINTS.get(role, ())
     if role in _VALUES:
         yield "Allow", "*" if is_shared else f"{settings.placement}/*", _VALUES[role]
-    if role in _CHECKPOINTS:
-        yield "Allow", f"checkpoints.v*/{settings.topics().prefix}/*", _CHECKPOINTS[role]
-    elif is_shared:
-        yield "Deny", "checkpoints.v*", ("s3:*",)
+    if checkpoints:
+        yield "Allow", f"checkpoints.v*/{settings.topics().prefix}/*", checkpoints
+    refused = tuple(action for action in _CHECKPOINTS[Role.GATE] if action not in checkpoints)
+    if is_shared and refused:
+        yield "Deny", "checkpoints.v*", refused

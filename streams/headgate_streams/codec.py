@@ -22,7 +22,6 @@ from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 from headgate_streams.blobs import is_sha256
 from headgate_streams.headers import MAX_HEADER_BYTES, MAX_HEADERS, SCHEMA, TENANT, TYPE, size_of
-from headgate_streams.letters import dead_letter as dead_letter
 from headgate_streams.limits import MAX_DEPTH, is_nested, refuse_bombs
 from headgate_streams.port import Headers, LogRecord
 
@@ -186,6 +185,13 @@ def _check_reference(reference: BlobReference, tenant: str) -> None:
 def _check_input(message: TaskInput | PlanInput, tenant: str) -> None:
     _only_one_tenant(type(message).__name__, tenant)
     _check_execution_headers(message.headers)
+    _check_payload(message.start_input, tenant)
+    if isinstance(message, TaskInput):
+        _check_payload(message.input_data, tenant)
+        return
+    for upstream in message.upstream_task_executions:
+        if upstream.result.HasField("blob_reference"):
+            _check_reference(upstream.result.blob_reference, tenant)
 
 
 def _check_event(event: ExecutionEvent, tenant: str) -> None:

@@ -38,6 +38,19 @@ _LEADERS_S: Final = 30.0
 """How long the partitions of new topics may take to answer."""
 _64 = (1 << 64) - 1
 """Half of a topic id; the client gives it with a sign."""
+_MOVED: Final = frozenset(
+    {
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError._NOENT,
+    }
+)
+
+
+class _LeaderMoved(LogUnavailable):
+    """A partition has another leader than the client knows of."""
 
 
 class KafkaLog:
@@ -170,6 +183,17 @@ class KafkaLog:
         return found if found >= 0 else self.offsets([partition])[partition][1]
 
     def _list_offsets(self, asked: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        deadline = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return self._ask_for_offsets(asked, spec)
+            except _LeaderMoved:
+                if time.monotonic() > deadline:
+                    raise
+            self._partition_counts()  # the client learns of leaders by it
+            time.sleep(AGAIN_S)
+
+    def _ask_for_offsets(self, asked: list[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
         if not asked:
             return {}
         request = {confluent_kafka.TopicPartition(*tp): spec for tp in asked}
@@ -188,7 +212,8 @@ class KafkaLog:
                 raise UserError(
                     f"there is no partition {where}, or it is hidden from this user: create the topics first"
                 ) from exception
-            raise self._explained(error, f"cannot read the offsets of {where}") from exception
+            explained = self._explained(error, f"cannot read the offsets of {where}")
+            raise _LeaderMoved(str(explained)) if error.code() in _MOVED else explained from exception
 
     def _admin(self) -> AdminClient:
         return self._admin_held().client

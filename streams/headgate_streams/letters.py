@@ -20,6 +20,8 @@ LETTER_VALUE_BYTES: Final = 65_536
 LETTER_KEY_BYTES: Final = 1_024
 SECURITY_REASONS: Final = frozenset({"TENANT_SPOOF", "BLOB_REF", "TICKET", "SIGNATURE"})
 """Reasons that no mistake explains easily: `tell` says them on the logger `headgate.security`."""
+_YEAR_9999_MS: Final = 253_402_300_799_999
+"""The last moment that a Timestamp can say; a topic without LogAppendTime may hold later ones."""
 counted: Final[Counter[str]] = Counter()
 """Letters that this process has made, by reason."""
 _SECURITY: Final = logging.getLogger("headgate.security")
@@ -53,7 +55,7 @@ def dead_letter(record: LogRecord, error: BadRecord, source: Source | None = Non
         and len(key) <= LETTER_KEY_BYTES
         and len(headers) == len(record.headers)
     )
-    letter.appended_at.FromMilliseconds(max(record.timestamp_ms, 0))
+    letter.appended_at.FromMilliseconds(min(max(record.timestamp_ms, 0), _YEAR_9999_MS))
     return letter
 
 

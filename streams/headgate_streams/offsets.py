@@ -29,10 +29,14 @@ class SourceCursor:
         highest = self._highest.get(source.partition)
         return highest is None or (source.offset, source.index) > highest
 
-    def advance(self, source: Source) -> None:
-        """Remember `source`; one that is not new changes nothing."""
-        if self.is_new(source):
-            self._highest[source.partition] = (source.offset, source.index)
+    def advance(self, source: Source) -> bool:
+        """Remember `source` and return whether it was new; one that is not changes nothing."""
+        partition, place = source.partition, (source.offset, source.index)
+        highest = self._highest.get(partition)
+        if highest is not None and place <= highest:
+            return False
+        self._highest[partition] = place
+        return True
 
     def copy(self) -> SourceCursor:
         """Return an independent cursor at the same place."""
@@ -96,6 +100,11 @@ class OffsetTracker:
         """How many tracked records are not done."""
         return len(self._open) - len(self._finished)
 
+    @property
+    def committed(self) -> int:
+        """The next offset as of the last commit that succeeded here; -1 before the first."""
+        return self._reported
+
     def track(self, offset: int, source: Source | None = None) -> None:
         """Take up one record; `source` joins the cursor once the record is part of the finished prefix."""
         if self._open and offset <= self._open[-1][0]:
@@ -104,12 +113,13 @@ class OffsetTracker:
 
     def done(self, offset: int) -> None:
         """Mark a tracked record as finished; an offset that is already part of the prefix changes nothing."""
-        if not self._open or offset < self._open[0][0]:
+        waiting, finished = self._open, self._finished
+        if not waiting or offset < waiting[0][0]:
             return
-        self._finished.add(offset)
-        while self._open and self._open[0][0] in self._finished:
-            first, source = self._open.popleft()
-            self._finished.remove(first)
+        finished.add(offset)
+        while waiting and waiting[0][0] in finished:
+            first, source = waiting.popleft()
+            finished.remove(first)
             self._next = first + 1
             if source is not None:
                 self._cursor.advance(source)

@@ -86,6 +86,8 @@ def _client(topics: Topics) -> Iterator[Grant]:
     yield from _topics([topics.executions], "WRITE")
     read = (topics.executions, topics.lifetimes, topics.control_events, topics.dead_letters)
     yield from _topics(read, "READ", "DESCRIBE_CONFIGS")
+    # What rules, keys and logic are in force is folded from the newest checkpoint on.
+    yield from _topics([topics.checkpoints], "READ")
     yield from _groups(_every_group(topics), "DESCRIBE")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -14,8 +15,12 @@ from headgate_graphs.errors import BlobIntegrity, BlobMissing, BlobUnavailable
 from headgate_streams.blobs import check_key
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
+_READ_S: Final = 120.0
+"""How long one object may take to arrive, whatever trickles in meanwhile."""
+_PART_BYTES: Final = 1_048_576
 _MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 _CONFIG: Final = {
     "connect_timeout": 5,
@@ -27,6 +32,16 @@ _CONFIG: Final = {
 }
 """Four tries with back-off inside one call, then the caller's own retry decides. Our references carry a
 SHA-256, so further checksums, which not every compatible store knows, add nothing."""
+
+
+def _read(body: StreamingBody, most_bytes: int, key: str) -> bytes:
+    """Return what the body holds, up to `most_bytes`; raises BlobUnavailable for one that only trickles."""
+    content, deadline_s = bytearray(), time.monotonic() + _READ_S
+    while len(content) < most_bytes and (part := body.read(min(_PART_BYTES, most_bytes - len(content)))):
+        content += part
+        if time.monotonic() > deadline_s:
+            raise BlobUnavailable(f"blob {key} has not been read within {_READ_S:.0f} s")
+    return bytes(content)
 
 
 class S3BlobStore:
@@ -69,8 +84,8 @@ class S3BlobStore:
             answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
             body = answer["Body"]
             try:
-                too_long = answer["ContentLength"] > max_bytes
-                content = b"" if too_long else body.read(max_bytes + 1)
+                too_long = answer.get("ContentLength", 0) > max_bytes
+                content = b"" if too_long else _read(body, max_bytes + 1, key)
             finally:
                 body.close()
         if too_long or len(content) > max_bytes:

@@ -146,5 +146,8 @@ class FaultSettings(BaseSettings):
 
 
 def environment(name: str) -> str | None:
-    """Return the variable that a graph names in place of a secret; None when it is unset or empty."""
-    return os.environ.get(name) or None
+    """Return the variable that a graph names in place of a secret; None when it is unset or empty.
+
+    Headgate's own settings are unset to graphs: who may register one need not know the worker's password.
+    """
+    return None if name.upper().startswith("HEADGATE_") else os.environ.get(name) or None

@@ -13,8 +13,8 @@ import pytest
 
 from tests.house.tree import PACKAGES, ROOT, product_modules
 
-DOORS = {
-    "confluent_kafka": "streams/headgate_streams/kafka",
+DOORS: dict[str, str | tuple[str, ...]] = {
+    "confluent_kafka": ("streams/headgate_streams/kafka", "loadtest/headgate_loadtest/bare/"),
     "boto3": "streams/headgate_streams/s3",
     "botocore": "streams/headgate_streams/s3",
     "sqlite3": "streams/headgate_streams/local",

@@ -38,9 +38,14 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 @pytest.mark.parametrize("case", ROWS)
 def test_bad_input_gets_its_answer_and_nobody_else_notices(
-    case: Case, yard: Yard, shell: Shell, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    case: Case,
+    yard: Yard,
+    shell: Shell,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    case(Hand(yard, shell, tmp_path, caplog))
+    case(Hand(yard, shell, tmp_path, caplog, monkeypatch))
     yard.check()
 
 

@@ -47,9 +47,6 @@ class _Marks:
     def is_after(self, tenant: str, name: str, place: Place) -> bool:
         return place < self._places.get((tenant, name), _START)
 
-    def __len__(self) -> int:
-        return len(self._places)
-
 
 class Brakes:
     """Aborted lifetimes; paused lifetimes, graphs and tenants. Thread-safe; memory is bounded."""
@@ -59,6 +56,7 @@ class Brakes:
         self._aborted = _Marks()
         self._paused = _Marks()
         self._frozen = _Marks()
+        self._is_clear = True
 
     def apply(self, event: ExecutionEvent) -> None:
         """Remember an abort or a pause; anything else, and what is only a shadow of one, changes nothing."""
@@ -66,6 +64,7 @@ class Brakes:
             return
         place = _place(event.source)
         with self._lock:
+            self._is_clear = False
             if event.type == ControlType.CONTROL_TYPE_ABORT_LIFETIME:
                 self._aborted.mark(event.tenant_id, event.lifetime_id, place)
             elif event.type != ControlType.CONTROL_TYPE_PAUSE_LIFETIME:
@@ -77,7 +76,7 @@ class Brakes:
 
     def on(self, received: TaskInput | PlanInput) -> Halt | None:
         """Return why the input must not be begun; None when it may be."""
-        if not (self._aborted or self._paused or self._frozen):
+        if self._is_clear:
             return None
         tenant, headers, place = received.tenant_id, received.headers, _place(received.source)
         with self._lock:

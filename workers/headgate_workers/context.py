@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -16,7 +15,9 @@ from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionHeaders, Payl
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 from headgate_streams.payloads import payload_of
+from headgate_workers.conversion import from_json
 from headgate_workers.metering import UsageMeter
+from headgate_workers.once import once
 from headgate_workers.results import Cancelled
 from headgate_workers.shared import SharedClients
 
@@ -34,10 +35,10 @@ class LazyValue:
         self.payload = payload
         self._fetch = fetch
 
-    @cached_property
+    @once
     def text(self) -> str:
         """The JSON text; "null" when there is none. Raises BlobMissing, BlobIntegrity, BlobUnavailable."""
-        return self._fetch(self.payload)
+        return self.payload.json or self._fetch(self.payload)
 
     @property
     def is_large(self) -> bool:
@@ -46,7 +47,7 @@ class LazyValue:
 
     def get(self) -> Any:
         """Return the value, parsed anew each time, so that nobody sees another's changes."""
-        return json.loads(self.text)
+        return from_json(self.text)
 
 
 class UpstreamResult:
@@ -54,13 +55,18 @@ class UpstreamResult:
 
     def __init__(self, execution: TaskExecution, fetch: Fetch) -> None:
         self._execution = execution
-        self.lazy = LazyValue(payload_of(execution.result), fetch)
+        self._fetch = fetch
         self.node_id: str = execution.headers.node_id
         self.execution_id: str = execution.headers.execution_id
         self.iteration: int = execution.headers.iteration
         self.success: bool = execution.result.success
 
-    @cached_property
+    @once
+    def lazy(self) -> LazyValue:
+        """The value as it travelled."""
+        return LazyValue(payload_of(self._execution.result), self._fetch)
+
+    @once
     def value(self) -> Any:
         """What the task returned (None when it failed); fetched from the blob store when it is large."""
         return self.lazy.get()
@@ -69,7 +75,7 @@ class UpstreamResult:
         """Return the value as a pydantic model, a dataclass or any annotated type; raises ValidationError."""
         return TypeAdapter(kind).validate_python(self.value)
 
-    @cached_property
+    @once
     def metadata(self) -> dict[str, Any]:
         """What the task put beside its value."""
         return _object(self._execution.result.metadata_json)
@@ -97,19 +103,9 @@ class Context:
         shared: SharedClients,
         timeout_s: float,
     ) -> None:
-        headers: ExecutionHeaders = received.headers
         self._received = received
+        self._headers: ExecutionHeaders = received.headers
         self._fetch = fetch
-        self.tenant_id: str = received.tenant_id
-        self.lifetime_id: str = headers.lifetime_id
-        self.graph_id: str = headers.graph_id
-        self.graph_version: str = headers.graph_version
-        self.node_id: str = headers.node_id
-        self.execution_id: str = headers.execution_id
-        self.iteration: int = headers.iteration
-        """Which visit of this lifetime to this node, from 1."""
-        self.attempt: int = headers.attempt
-        """Which try at this visit, from 1."""
         self.run_id = run_id
         """New for each time a worker really runs the handler."""
         self.timeout_s = timeout_s
@@ -118,9 +114,47 @@ class Context:
         """Where the handler says what it used, as it goes."""
         self.shared = shared
         """Clients that live as long as the worker."""
-        self.cancelled = threading.Event()
-        """Set when the run must stop; a synchronous handler looks at it, an async one is cancelled."""
-        self._began = datetime.now(UTC)
+        self._began_s = time.time()
+
+    @property
+    def tenant_id(self) -> str:
+        """Who pays."""
+        return self._received.tenant_id
+
+    @property
+    def lifetime_id(self) -> str:
+        """The run of the graph."""
+        return self._headers.lifetime_id
+
+    @property
+    def graph_id(self) -> str:
+        """The graph."""
+        return self._headers.graph_id
+
+    @property
+    def graph_version(self) -> str:
+        """Its version."""
+        return self._headers.graph_version
+
+    @property
+    def node_id(self) -> str:
+        """The node."""
+        return self._headers.node_id
+
+    @property
+    def execution_id(self) -> str:
+        """This attempt at this visit."""
+        return self._headers.execution_id
+
+    @property
+    def iteration(self) -> int:
+        """Which visit of this lifetime to this node, from 1."""
+        return self._headers.iteration
+
+    @property
+    def attempt(self) -> int:
+        """Which try at this visit, from 1."""
+        return self._headers.attempt
 
     @property
     def idempotency_key(self) -> str:
@@ -130,24 +164,24 @@ class Context:
     @property
     def deadline(self) -> datetime:
         """When this run will have been cancelled at the latest, by this worker's clock."""
-        return self._began + timedelta(seconds=self.timeout_s)
+        return datetime.fromtimestamp(self._began_s + self.timeout_s, UTC)
 
     @property
     def params_json(self) -> str:
         """The parameters as they travelled; "" for none."""
         return self._received.params_json
 
-    @cached_property
+    @once
     def params(self) -> dict[str, Any]:
         """The node's static parameters from the graph."""
         return _object(self._received.params_json)
 
-    @cached_property
+    @once
     def start_input(self) -> Any:
         """What the lifetime was started with; fetched from the blob store when it is large."""
         return LazyValue(self._received.start_input, self._fetch).get()
 
-    @cached_property
+    @once
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger whose records carry tenant, lifetime, node and execution."""
         return logging.LoggerAdapter(
@@ -160,6 +194,11 @@ class Context:
             },
         )
 
+    @once
+    def cancelled(self) -> threading.Event:
+        """Set when the run must stop; a synchronous handler looks at it, an async one is cancelled."""
+        return threading.Event()
+
     def check_cancelled(self) -> None:
         """Raise Cancelled when the run must stop; for loops in synchronous handlers."""
         if self.cancelled.is_set():
@@ -171,22 +210,23 @@ class TaskContext(Context):
 
     _received: TaskInput
 
-    @cached_property
+    @once
     def lazy_input(self) -> LazyValue:
         """The input as it travelled."""
         return LazyValue(self._received.input_data, self._fetch)
 
-    @cached_property
+    @once
     def input(self) -> Any:
         """What the plan handed to this task, without the parameters; None when it handed nothing."""
-        return self.lazy_input.get()
+        text = self._received.input_data.json
+        return from_json(text) if text else self.lazy_input.get()
 
     def merged_input(self) -> Any:
         """Return parameters and input as one object (the input's keys win), or an input that is no object."""
         given = self.input
         if given is None:
             return dict(self.params)
-        return {**self.params, **given} if isinstance(given, dict) else given
+        return self.params | given if isinstance(given, dict) else given
 
 
 class PlanContext(Context):
@@ -194,7 +234,7 @@ class PlanContext(Context):
 
     _received: PlanInput
 
-    @cached_property
+    @once
     def upstream(self) -> list[UpstreamResult]:
         """The results that led here, in branch order; empty for an entry plan."""
         return [UpstreamResult(e, self._fetch) for e in self._received.upstream_task_executions]
@@ -213,5 +253,5 @@ class PlanContext(Context):
 
 
 def _object(text: str) -> dict[str, Any]:
-    found = json.loads(text) if text else {}
+    found = from_json(text) if text else {}
     return found if isinstance(found, dict) else {}

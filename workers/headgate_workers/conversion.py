@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import from_json as parse_quickly
+from pydantic_core import to_json as say_quickly
 
 from headgate_graphs.errors import NonRetryable, UserError
 from headgate_streams.limits import MAX_DEPTH, is_too_deep
@@ -19,6 +21,12 @@ MAX_VALUE_BYTES = 256 * 1024 * 1024
 """A value above this is not turned into JSON at all, which would need several times its memory."""
 MAX_METADATA_BYTES = 16 * 1024
 """Metadata travels in the log and is looked at by every condition: it stays small."""
+
+_TEXTS: Final = (str, bytes, bytearray)
+_HOLDERS: Final = (dict, list, tuple)
+_ATOMS: Final = frozenset({int, float, bool, type(None)})
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_ESCAPING_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class InputInvalid(NonRetryable):
@@ -89,8 +97,32 @@ def to_json(value: Any) -> str:
     return text
 
 
+def from_json(text: str) -> Any:
+    """Return the value of JSON text; raises JSONDecodeError."""
+    try:
+        return parse_quickly(text)
+    except ValueError:  # lone surrogates, which the quick parser does not know; or no JSON at all
+        return json.loads(text)
+
+
 def _text_of(value: Any) -> str:
     _refuse_giants(value)
+    text = _quickly(value)
+    return text if text is not None else _exactly(value)
+
+
+def _quickly(value: Any) -> str | None:
+    """Return what `_exactly` returns in a fifth of its time; None where the two may differ, or it fails."""
+    try:
+        content = say_quickly(value, by_alias=True, inf_nan_mode="constants")
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if len(content) > MAX_VALUE_BYTES:
+        raise ResultTooLarge(f"the returned value is above {MAX_VALUE_BYTES} bytes")
+    return None if b"NaN" in content or b"Infinity" in content or b'"None":' in content else content.decode()
+
+
+def _exactly(value: Any) -> str:
     try:
         return _dumps(value)
     except TypeError:
@@ -113,19 +145,27 @@ def _refuse_giants(value: Any) -> None:
 
 def _weight(value: Any, known: dict[int, int], depth: int) -> int:
     """Return about how long the JSON of plain data is; what is there many times is looked at once."""
-    if isinstance(value, str | bytes | bytearray):
-        return len(value)
-    if not isinstance(value, dict | list | tuple):
-        return 1
+    if not isinstance(value, _HOLDERS):
+        return len(value) if isinstance(value, _TEXTS) else 1
     if depth > MAX_DEPTH:
         raise ResultInvalid(f"the returned value is nested deeper than {MAX_DEPTH} levels")
     weight = known.get(id(value))
     if weight is None:
         known[id(value)] = 0  # of what holds itself; the encoder refuses it
-        weight = 2 + len(value) + sum(_weight(part, known, depth + 1) for part in value)
+        weight = 2 + len(value) + _weight_of_all(value, known, depth + 1)
         if isinstance(value, dict):
-            weight += sum(_weight(part, known, depth + 1) for part in value.values())
+            weight += _weight_of_all(value.values(), known, depth + 1)
         known[id(value)] = weight
+    return weight
+
+
+def _weight_of_all(parts: Iterable[Any], known: dict[int, int], depth: int) -> int:
+    weight = 0
+    for part in parts:
+        if type(part) is str:
+            weight += len(part)
+        else:
+            weight += 1 if type(part) in _ATOMS else _weight(part, known, depth)
     return weight
 
 
@@ -142,11 +182,11 @@ def metadata_json(metadata: Mapping[str, Any]) -> str:
 
 
 def _dumps(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _ENCODER.encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:  # lone surrogates travel as escapes
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = _ESCAPING_ENCODER.encode(value)
     return text
 
 

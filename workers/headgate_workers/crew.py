@@ -66,11 +66,10 @@ class Crew:
         finished = self._runner.finished
         try:
             while True:
-                ended.append(finished.get(timeout=wait_s) if wait_s and not ended else finished.get_nowait())
+                ended += finished.get(timeout=wait_s) if wait_s and not ended else finished.get_nowait()
         except queue.Empty:
             pass
-        for work, _ in ended:
-            self._forget(work)
+        self._forget(ended)
         return ended
 
     def renewals(self) -> list[tuple[str, list[Work]]]:
@@ -111,15 +110,21 @@ class Crew:
         stuck = self._runner
         self.start()
         stuck.leave()
+        ended = stuck.held_back()
+        self._forget(ended)
         works = self.works()
-        types = ", ".join(sorted({work.received.headers.node_type for work in works}))
+        types = ", ".join(sorted({work.node_type for work in works}))
         why = f"an async handler blocks the event loop (make it sync, or await): one of {types}"
         _LOGGER.error("%s; %d runs are given up", why, len(works))
-        for work in works:
-            self._forget(work)
-        return [(work, failed("LOOP_BLOCKED", why, retryable=True)) for work in works]
+        given_up: list[Finished] = [(work, failed("LOOP_BLOCKED", why, retryable=True)) for work in works]
+        self._forget(given_up)
+        return ended + given_up
 
-    def _forget(self, work: Work) -> None:
+    def _forget(self, ended: list[Finished]) -> None:
+        if not ended:
+            return
         self.last_event_s = time.monotonic()
-        self._running.pop(work.run_id, None)
-        self._leases.drop(work)
+        for work, _ in ended:
+            self._running.pop(work.run_id, None)
+            if work.is_leased:
+                self._leases.drop(work)

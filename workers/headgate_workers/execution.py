@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from headgate_protos.v1.common_pb2 import ExecutionHeaders, ExecutionStatus, ResourceUsage
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from headgate_protos.v1.common_pb2 import ExecutionHeaders, ExecutionStatus
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
@@ -66,7 +68,8 @@ def _report(work: Work, outcome: Outcome) -> ExecutionEnvelope:
     envelope = _envelope(work)
     if isinstance(work.received, TaskInput):
         _fill(envelope.task_execution, work, outcome)
-        envelope.task_execution.result.metadata_json = outcome.metadata_json
+        if outcome.metadata_json:
+            envelope.task_execution.result.metadata_json = outcome.metadata_json
     else:
         _fill(envelope.plan_execution, work, outcome)
         _fill_decision(envelope.plan_execution, work.received, outcome)
@@ -76,23 +79,31 @@ def _report(work: Work, outcome: Outcome) -> ExecutionEnvelope:
 def _fill(execution: TaskExecution | PlanExecution, work: Work, outcome: Outcome) -> None:
     execution.tenant_id = work.tenant_id
     execution.ticket = work.received.ticket
-    _fill_headers(execution.headers, work, outcome.status)
-    execution.resource_usage.CopyFrom(_usage(work))
+    elapsed_ns = work.elapsed_ns()
+    _fill_headers(execution.headers, work, outcome.status, elapsed_ns)
+    work.usage.write_to(
+        execution.resource_usage, elapsed_ns // 1_000_000, must_be_told=work.has_begun and _has_limit(work)
+    )
     result = execution.result
-    result.success = outcome.status == _COMPLETED
+    if outcome.status == _COMPLETED:
+        result.success = True
     if outcome.error is not None:
         result.error.CopyFrom(outcome.error)
     if outcome.payload is not None:
         set_value(result, outcome.payload)
 
 
-def _fill_headers(headers: ExecutionHeaders, work: Work, status: ExecutionStatus) -> None:
+def _fill_headers(headers: ExecutionHeaders, work: Work, status: ExecutionStatus, elapsed_ns: int) -> None:
     headers.CopyFrom(work.received.headers)
     headers.status = status
     headers.run_id = work.run_id
     ended_ns = time.time_ns()
-    headers.started_at.FromNanoseconds(ended_ns - work.elapsed_ns())
-    headers.ended_at.FromNanoseconds(ended_ns)
+    _set_time(headers.started_at, ended_ns - elapsed_ns)
+    _set_time(headers.ended_at, ended_ns)
+
+
+def _set_time(timestamp: Timestamp, unix_ns: int) -> None:
+    timestamp.seconds, timestamp.nanos = divmod(unix_ns, 1_000_000_000)
 
 
 def _fill_decision(execution: PlanExecution, received: PlanInput, outcome: Outcome) -> None:
@@ -107,10 +118,10 @@ def _fill_decision(execution: PlanExecution, received: PlanInput, outcome: Outco
         execution.upstream_task_execution.headers.CopyFrom(first.headers)
 
 
-def _usage(work: Work) -> ResourceUsage:
+def _has_limit(work: Work) -> bool:
     # A handler that ran under a declared limit and never said what it used is settled at the hold.
     hold = work.received.hold
-    return work.usage_so_far(must_be_told=work.has_begun and bool(hold.tokens_used or hold.cost_nano_usd))
+    return bool(hold.tokens_used or hold.cost_nano_usd)
 
 
 def _envelope(work: Work) -> ExecutionEnvelope:

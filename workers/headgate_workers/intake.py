@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,6 +21,10 @@ from headgate_workers.work import Work
 _LOGGER = logging.getLogger(__name__)
 
 
+EARLY = 256
+"""Work that a dead owner of a partition may have begun: at least so much as a worker runs at once."""
+
+
 class Share:
     """One partition for as long as this worker owns it."""
 
@@ -30,6 +36,21 @@ class Share:
         self.open: dict[int, Work] = {}
         """Work whose offset may not be committed yet, by offset."""
         self.is_lost = False
+        self._opened = 0
+
+    def take_up(self, work: Work) -> None:
+        """Keep the offset of this work from being committed until it is settled."""
+        self._opened += 1
+        work.is_early = self._opened <= EARLY
+        self.open[work.offset] = work
+
+    def must_wait(self, work: Work) -> bool:
+        """Whether plain work before this leased one keeps it from being committed on pickup.
+
+        Asked of early work alone: if its handler ends the process, the next owner would begin it once more,
+        and so for ever. Later on nobody waits for a slow neighbour.
+        """
+        return work.is_early and any(n < work.offset and not one.is_leased for n, one in self.open.items())
 
     def settle(self, offset: int) -> None:
         """This offset may be committed: its effects are in the log."""
@@ -61,6 +82,8 @@ class Intake:
         self._shares: dict[int, Share] = {}
         self._flood = FloodLimit(dead_letter_limit)
         self._is_paused: bool | None = False
+        self._run_prefix = secrets.token_hex(8)
+        self._run_numbers = itertools.count(1)
         self.oldest_ms = 0
         """Append time of the oldest input of the last `take`."""
         consumer.subscribe([topic], self._assigned, self._revoked)
@@ -107,7 +130,8 @@ class Intake:
     def _open(self, record: LogRecord, share: Share) -> Work | None:
         try:
             received = decode(record, self._expected)
-            _check(received)
+            work = Work(received, share, record.offset, f"{self._run_prefix}-{next(self._run_numbers)}")
+            _check(work)
         except BadRecord as error:
             share.tracker.track(record.offset)
             self._on_bad(record, error, share)
@@ -117,11 +141,10 @@ class Intake:
             share.tracker.track(record.offset)
         else:
             share.tracker.track(record.offset, received.source)
-            if not share.seen.is_new(received.source):
+            if not share.seen.advance(received.source):
                 share.tracker.done(record.offset)
                 return None
-            share.seen.advance(received.source)
-        share.open[record.offset] = work = Work(received, share, record.offset)
+        share.take_up(work)
         return work
 
     def _hold_back(self, must_pause: bool) -> None:
@@ -183,7 +206,6 @@ class Intake:
             self._shares.pop(share.partition.partition, None)
 
 
-def _check(received: TaskInput | PlanInput) -> None:
-    headers = received.headers
-    if not (headers.execution_id and headers.lifetime_id and headers.node_type):
+def _check(work: Work) -> None:
+    if not (work.execution_id and work.lifetime_id and work.node_type):
         raise BadRecord("DECODE", "an input without execution_id, lifetime_id or node_type")

@@ -23,7 +23,7 @@ class UsageMeter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sums = common_pb2.ResourceUsage()
+        self._sums: common_pb2.ResourceUsage | None = None
         self._open_calls = 0
         self.is_touched = False
         """Whether the handler has said anything yet."""
@@ -59,16 +59,17 @@ class UsageMeter:
                 raise ValueError(f"usage: {name} is a whole number of at least 0, not {amount!r:.40}")
         with self._lock:
             self.is_touched = True
+            sums = self._sums = self._sums or common_pb2.ResourceUsage()
             for name, amount in amounts.items():
-                setattr(self._sums, name, min(getattr(self._sums, name) + amount, MAX_AMOUNT))
-            self._sums.model = model or self._sums.model
-            self._sums.price_table = price_table or self._sums.price_table
-            self._sums.unpriced = self._sums.unpriced or unpriced
+                setattr(sums, name, min(getattr(sums, name) + amount, MAX_AMOUNT))
+            sums.model = model or sums.model
+            sums.price_table = price_table or sums.price_table
+            sums.unpriced = sums.unpriced or unpriced
 
     def spent(self) -> tuple[int, int]:
         """Return (tokens, nano-USD) so far: what caps are about while the run goes on."""
         with self._lock:
-            return self._sums.tokens_used, self._sums.cost_nano_usd
+            return (self._sums.tokens_used, self._sums.cost_nano_usd) if self._sums is not None else (0, 0)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -88,11 +89,19 @@ class UsageMeter:
     def snapshot(self, latency_ms: int, *, must_be_told: bool = False) -> common_pb2.ResourceUsage:
         """Return the sums so far; `must_be_told` makes a run that never said anything unpriced."""
         usage = common_pb2.ResourceUsage()
-        with self._lock:
-            usage.CopyFrom(self._sums)
-            usage.unpriced = usage.unpriced or self._open_calls > 0 or (must_be_told and not self.is_touched)
-        usage.latency_ms = max(0, latency_ms)
+        self.write_to(usage, latency_ms, must_be_told=must_be_told)
         return usage
+
+    def write_to(
+        self, usage: common_pb2.ResourceUsage, latency_ms: int, *, must_be_told: bool = False
+    ) -> None:
+        """As `snapshot`, into an empty message."""
+        with self._lock:
+            if self._sums is not None:
+                usage.CopyFrom(self._sums)
+            if self._open_calls > 0 or (must_be_told and not self.is_touched):
+                usage.unpriced = True
+        usage.latency_ms = max(0, latency_ms)
 
 
 def nano_usd(amount: float | str | Decimal) -> int:

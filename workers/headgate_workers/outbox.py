@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from headgate_graphs.errors import BadRecord, DeliveryFailed, HeadgateError, LogUnavailable
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
@@ -15,6 +16,12 @@ from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.topics import Topics, partition_for
 
 _LOGGER = logging.getLogger(__name__)
+
+GATHER_MS = 5
+"""How long a record waits for company when nobody pushes it. Everything is pushed here, a batch at a time;
+this is for the push that came to nothing, on a machine without a free moment."""
+PUSH_S = 0.001
+"""How long a push is given. The handlers of what came meanwhile run beside it."""
 
 
 class Outbox:
@@ -32,8 +39,8 @@ class Outbox:
 
     def publish(self, envelope: ExecutionEnvelope, then: Callable[[Delivery], None] | None = None) -> None:
         """Append an envelope; `then` is called with its delivery, in a later `send`."""
-        on_delivery = self._confirming(then)
-        self._waiting.append(lambda: self._publisher.publish(envelope, on_delivery))
+        self.unconfirmed += 1
+        self._waiting.append(partial(self._publisher.publish, envelope, partial(self._confirm, then)))
 
     def bury(self, record: LogRecord, error: BadRecord, then: Callable[[], None]) -> None:
         """Append the dead letter of a record; `then` is called when it is durable."""
@@ -42,28 +49,30 @@ class Outbox:
         tell(letter)
         key = letter.tenant_id.encode()
         value, headers = encode(letter, letter.tenant_id)
-        on_delivery = self._confirming(lambda _delivery: then())
+        self.unconfirmed += 1
         self._waiting.append(
-            lambda: self._producer.append(
+            partial(
+                self._producer.append,
                 self._dead_letters,
                 partition_for(key, self._partitions),
                 key=key,
                 value=value,
                 headers=headers,
-                on_delivery=on_delivery,
+                on_delivery=partial(self._confirm, lambda _delivery: then()),
             )
         )
 
-    def send(self, timeout_s: float = 0.0) -> None:
-        """Hand over what waits and report deliveries; who waits for them is in a hurry.
+    def send(self, wait_s: float = 0.0) -> None:
+        """Hand over what waits, send it, and report deliveries; `wait_s` is for who waits for them.
 
         Raises DeliveryFailed when one was refused.
         """
+        wait_s = max(wait_s, PUSH_S if self._waiting else 0.0)
         try:
             while self._waiting:
                 self._waiting[0]()
                 self._waiting.popleft()
-            self._producer.push(timeout_s) if timeout_s else self._producer.poll()
+            self._producer.push(wait_s) if wait_s else self._producer.poll()
         except LogUnavailable as error:
             _LOGGER.warning("nothing can be appended for now: %s", error)
         if self._refusal is not None:
@@ -73,17 +82,12 @@ class Outbox:
         """Flush and release the producer."""
         self._producer.close()
 
-    def _confirming(self, then: Callable[[Delivery], None] | None) -> Callable[[Delivery], None]:
-        self.unconfirmed += 1
-
-        def confirm(delivery: Delivery) -> None:
-            self.unconfirmed -= 1
-            if delivery.error is not None:
-                self._refusal = self._refusal or _as_refusal(delivery.error)
-            elif then is not None:
-                then(delivery)
-
-        return confirm
+    def _confirm(self, then: Callable[[Delivery], None] | None, delivery: Delivery) -> None:
+        self.unconfirmed -= 1
+        if delivery.error is not None:
+            self._refusal = self._refusal or _as_refusal(delivery.error)
+        elif then is not None:
+            then(delivery)
 
 
 def _as_refusal(error: HeadgateError) -> HeadgateError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from headgate_graphs.errors import BadRecord, BlobUnavailable, HandlerFailed
 from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionStatus, Payload
@@ -11,10 +12,10 @@ from headgate_workers.brakes import Halt
 from headgate_workers.secrets import without_secrets
 
 MAX_MESSAGE_CHARACTERS = 2048
+_NO_INPUTS: Final[Mapping[str, Payload]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A status with either a value or an error."""
 
     status: ExecutionStatus
@@ -23,7 +24,7 @@ class Outcome:
     error: ExecutionError | None = None
     next_ids: tuple[str, ...] = ()
     """For plans: the chosen targets."""
-    next_inputs: Mapping[str, Payload] = field(default_factory=dict)
+    next_inputs: Mapping[str, Payload] = _NO_INPUTS
     """For plans: inputs that differ from the value, by task id."""
 
 
@@ -79,8 +80,9 @@ def failure_of(error: BaseException) -> Outcome:
 
 def one_line(text: str, limit: int = MAX_MESSAGE_CHARACTERS) -> str:
     """Return `text` capped, with line ends, control characters and direction marks escaped."""
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return cut if cut.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in cut)
+    cut = text[: limit + 1]
+    line = cut if cut.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in cut)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _escaped(character: str) -> str:

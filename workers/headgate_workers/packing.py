@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from headgate_graphs.errors import BlobUnavailable
@@ -35,23 +36,24 @@ class Packer:
 
     def fetch_for(self, tenant: str) -> Fetch:
         """Return the function that reads this tenant's payloads; it blocks while the store is asked."""
+        return partial(self._fetch, tenant)
 
-        def fetch(payload: Payload) -> str:
-            return _patiently(self._attempts, lambda: self._blobs.unpack(tenant, payload))
+    def _fetch(self, tenant: str, payload: Payload) -> str:
+        return _patiently(self._attempts, lambda: self._blobs.unpack(tenant, payload))
 
-        return fetch
+    def inline(self, value: Any, room_bytes: int) -> Payload | str:
+        """Return a value as a payload, an UpstreamResult's as it is; the JSON text when it must be offloaded.
 
-    async def pack(self, tenant: str, value: Any, room_bytes: int) -> Payload:
-        """Return a value as a payload; an UpstreamResult is passed on as it is.
-
-        `room_bytes` is what is left of the record. Raises ResultInvalid, NonRetryable, BlobUnavailable.
+        `room_bytes` is what is left of the record. Raises ResultInvalid.
         """
         if isinstance(value, UpstreamResult):
             return value.lazy.payload
         text = to_json(value)
         limit = min(self._inline_limit_bytes, room_bytes)
-        if len(text) * 4 <= limit or len(text.encode()) <= limit:
-            return Payload(json=text)
+        return Payload(json=text) if len(text) * 4 <= limit or len(text.encode()) <= limit else text
+
+    async def offload(self, tenant: str, text: str) -> Payload:
+        """Return a reference to JSON text, now in the store; raises NonRetryable, BlobUnavailable."""
         return await self._threads.run(_patiently, self._attempts, lambda: self._offload.pack(tenant, text))
 
 

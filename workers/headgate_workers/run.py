@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from headgate_protos.v1.common_pb2 import ExecutionStatus
+from headgate_protos.v1.common_pb2 import ExecutionStatus, Payload
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_workers.brakes import Halt
@@ -47,17 +47,31 @@ class Halted(Exception):
 
 
 class Run:
-    """Calls the handler and reports once, whatever the handler does. Lives on the loop."""
+    """Calls the handler and reports once, whatever the handler does. Lives on the loop.
 
-    def __init__(
-        self, work: Work, handler: Handler, runner: Runner, report: Callable[[Work, Outcome | None], None]
-    ) -> None:
+    A handler that returns without ever waiting costs one step of one task: its result is reported from there,
+    and it needs no timer.
+    """
+
+    __slots__ = (
+        "_cause",
+        "_context",
+        "_handler",
+        "_is_reported",
+        "_runner",
+        "_task",
+        "_timeout_s",
+        "_timer",
+        "work",
+    )
+
+    def __init__(self, work: Work, handler: Handler, runner: Runner) -> None:
         self.work = work
         self._handler = handler
         self._runner = runner
-        self._report = report
         self._cause: Cause | None = None
         self._is_reported = False
+        self._timer: asyncio.TimerHandle | None = None
         self._timeout_s = _timeout_s(work, handler, runner.settings.default_timeout_s)
         kind = TaskContext if isinstance(work.received, TaskInput) else PlanContext
         self._context: Context = kind(
@@ -70,11 +84,16 @@ class Run:
         )
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin; the report comes from the loop later."""
-        self._loop = loop
-        self._task = loop.create_task(self._handle())
+        """Begin in the loop's next turn; call `watch` after that turn."""
+        self._task = asyncio.Task(self._serve(), loop=loop, name="headgate-run")
+
+    def watch(self, begun_s: float) -> None:
+        """Bound a run that has begun (at this time of the loop) and waits for something."""
+        if self._is_reported:
+            return
         self._task.add_done_callback(self._ended)
-        self._timer = loop.call_later(self._timeout_s, self.cancel, Cause.TIMEOUT)
+        if self._cause is None:
+            self._timer = self._runner.loop.call_at(begun_s + self._timeout_s, self.cancel, Cause.TIMEOUT)
 
     def cancel(self, cause: Cause) -> None:
         """Tell the handler to stop, and report without it when it has not within the grace period.
@@ -85,8 +104,8 @@ class Run:
             return
         self._cause = cause
         self._context.cancelled.set()
-        self._timer.cancel()
-        self._timer = self._loop.call_later(self._runner.settings.cancel_grace_s, self._leave)
+        self._stop_timer()
+        self._timer = self._runner.loop.call_later(self._runner.settings.cancel_grace_s, self._leave)
         if self._handler.call.is_async or not self.work.has_begun:
             self._task.cancel()
 
@@ -98,22 +117,28 @@ class Run:
         self._task.cancel()
         self._conclude(None)
 
-    def _ended(self, task: asyncio.Task[Outcome]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            self._conclude(failure_of(task.exception() or RuntimeError()))
-        else:
-            self._conclude(None if task.cancelled() else task.result())
+    async def _serve(self) -> None:
+        self._conclude(await self._handle())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Report what has not come to its own report: a run that was cancelled, maybe before it began."""
+        error = None if task.cancelled() else task.exception()
+        self._conclude(failure_of(error) if error is not None else None)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _conclude(self, outcome: Outcome | None) -> None:
         if self._is_reported:
             return
         self._is_reported = True
-        self._timer.cancel()
+        self._stop_timer()
         if self._cause is not None:
             outcome = self._cancelled_outcome(self._cause)
         elif outcome is None:
             outcome = failed("HANDLER_ERROR", "the handler cancelled itself", retryable=True)
-        self._report(self.work, outcome)
+        self._runner.ended(self.work, outcome)
 
     def _cancelled_outcome(self, cause: Cause) -> Outcome | None:
         match cause:
@@ -129,8 +154,17 @@ class Run:
 
     async def _handle(self) -> Outcome:
         try:
-            value = await self._call()
-            return await self._outcome(value)
+            if self._handler.call.is_async:
+                if self._handler.reads_values and _may_be_large(self.work.received):
+                    await self._prefetch()
+                arguments = self._arguments()
+                self._begin()
+                value = await self._handler.function(*arguments)
+            else:
+                value = await self._runner.threads.run(self._call_in_thread)
+            if isinstance(self._context, PlanContext):
+                return await self._decision(value)
+            return await self._result(value)
         except asyncio.CancelledError:
             raise
         except Halted as stop:
@@ -139,14 +173,6 @@ class Run:
             if not isinstance(error, Exception) or _LOGGER.isEnabledFor(logging.DEBUG):
                 _LOGGER.debug("handler %s failed", self._handler.type, exc_info=True)
             return failure_of(error)
-
-    async def _call(self) -> Any:
-        if not self._handler.call.is_async:
-            return await self._runner.threads.run(self._call_in_thread)
-        await self._prefetch()
-        arguments = self._arguments()
-        self._begin()
-        return await self._handler.function(*arguments)
 
     def _call_in_thread(self) -> Any:
         arguments = self._arguments()
@@ -158,11 +184,14 @@ class Run:
         return self._handler.function(*arguments)
 
     def _begin(self) -> None:
-        """Ask once more, for fetching and converting may have taken a while: from here on it may spend."""
+        """Ask at the last moment, for much may have taken a while: from here on it may spend."""
+        self._refuse_stopped()
+        self.work.begin()
+
+    def _refuse_stopped(self) -> None:
         halt = self._runner.halt_of(self.work.received)
         if halt is not None:
             raise Halted(halt)
-        self.work.begin()
 
     def _arguments(self) -> tuple[Any, ...]:
         call, context = self._handler.call, self._context
@@ -172,8 +201,7 @@ class Run:
 
     async def _prefetch(self) -> None:
         """Fetch large values in a thread: an async handler must not block the loop when it looks at them."""
-        if not self._handler.reads_values:
-            return
+        self._refuse_stopped()
         room = self._runner.settings.prefetch_bytes
         for lazy in _large(self._context):
             room -= lazy.payload.blob.size_bytes
@@ -181,14 +209,18 @@ class Run:
                 return
             await self._runner.threads.run(getattr, lazy, "text")
 
-    async def _outcome(self, value: Any) -> Outcome:
-        if isinstance(self._context, PlanContext):
-            return await self._decision(value)
-        result = value if isinstance(value, Result) else Result(value)
-        metadata = metadata_json(result.metadata)
-        packer = self._runner.packer
-        payload = await packer.pack(self.work.tenant_id, result.value, packer.inline_budget_bytes)
-        return Outcome(_COMPLETED, payload=payload, metadata_json=metadata)
+    async def _result(self, value: Any) -> Outcome:
+        metadata: Mapping[str, Any] = {}
+        if isinstance(value, Result):
+            value, metadata = value.value, value.metadata
+        told = metadata_json(metadata)
+        payload = self._runner.packer.inline(value, self._runner.packer.inline_budget_bytes)
+        if isinstance(payload, str):
+            payload = await self._offload(payload)
+        return Outcome(_COMPLETED, payload, told)
+
+    async def _offload(self, text: str) -> Payload:
+        return await self._runner.packer.offload(self.work.tenant_id, text)
 
     async def _decision(self, value: Any) -> Outcome:
         decision = _checked(value)
@@ -196,13 +228,16 @@ class Run:
         if len(decision.next) > max(allowed, _MOST_NEXT):
             # The gate says so too; this many would not even travel.
             return failed("FANOUT", f"the plan named {len(decision.next)} tasks", retryable=True)
-        packer, tenant = self._runner.packer, self.work.tenant_id
+        packer = self._runner.packer
         room = packer.inline_budget_bytes
-        output = await packer.pack(tenant, decision.output, room)
+        output = packer.inline(decision.output, room)
+        if isinstance(output, str):
+            output = await self._offload(output)
         room -= len(output.json)
         inputs = {}
         for task_id, given in decision.inputs.items():
-            inputs[task_id] = await packer.pack(tenant, given, room)
+            packed = packer.inline(given, room)
+            inputs[task_id] = await self._offload(packed) if isinstance(packed, str) else packed
             room = max(0, room - inputs[task_id].ByteSize())
         metadata = metadata_json(decision.metadata)
         return Outcome(_COMPLETED, output, metadata, next_ids=tuple(decision.next), next_inputs=inputs)
@@ -218,6 +253,12 @@ def _checked(value: Any) -> Decision:
     return value
 
 
+def _may_be_large(received: TaskInput | PlanInput) -> bool:
+    if isinstance(received, TaskInput):
+        return received.input_data.HasField("blob")
+    return any(execution.result.HasField("blob_reference") for execution in received.upstream_task_executions)
+
+
 def _large(context: Context) -> list[LazyValue]:
     if isinstance(context, TaskContext):
         values = [context.lazy_input]
@@ -231,5 +272,7 @@ def _large(context: Context) -> list[LazyValue]:
 def _timeout_s(work: Work, handler: Handler, default_s: float) -> float:
     told = work.received.headers.timeout
     node_s = told.seconds + told.nanos / 1e9
-    own_s = handler.timeout_ms / 1000 if handler.timeout_ms is not None else node_s
+    if handler.timeout_ms is None:
+        return node_s or default_s
+    own_s = handler.timeout_ms / 1000
     return min(node_s or own_s, own_s or node_s) or default_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,10 @@ class Work:
         "_began_ns",
         "execution_id",
         "has_begun",
+        "is_early",
+        "is_leased",
         "lifetime_id",
+        "node_type",
         "offset",
         "received",
         "run_id",
@@ -31,24 +33,25 @@ class Work:
         "usage",
     )
 
-    def __init__(self, received: TaskInput | PlanInput, share: Share, offset: int) -> None:
+    def __init__(self, received: TaskInput | PlanInput, share: Share, offset: int, run_id: str) -> None:
+        headers = received.headers
         self.received = received
         self.share = share
         """The partition it came from, as this worker holds it."""
         self.offset = offset
         self.tenant_id: str = received.tenant_id
-        self.lifetime_id: str = received.headers.lifetime_id
-        self.execution_id: str = received.headers.execution_id
-        self.run_id = secrets.token_hex(16)
+        self.lifetime_id: str = headers.lifetime_id
+        self.execution_id: str = headers.execution_id
+        self.node_type: str = headers.node_type
+        self.is_leased: bool = received.leased
+        """Whether the run is announced, leased and committed on pickup; else it is plain."""
+        self.is_early = False
+        """Whether it was among the first of its partition, and so may have ended another worker's process."""
+        self.run_id = run_id
         self.usage = UsageMeter()
         self.has_begun = False
         """Whether the handler was called."""
-        self._began_ns = time.monotonic_ns()
-
-    @property
-    def is_leased(self) -> bool:
-        """Whether the run is announced, leased and committed on pickup; else it is plain."""
-        return self.received.leased
+        self._began_ns = 0
 
     def begin(self) -> None:
         """The handler is about to be called: from here on it may spend."""
@@ -59,6 +62,6 @@ class Work:
         """Nanoseconds since the handler began, by the monotonic clock; 0 when it did not."""
         return time.monotonic_ns() - self._began_ns if self.has_begun else 0
 
-    def usage_so_far(self, *, must_be_told: bool = False) -> ResourceUsage:
+    def usage_so_far(self) -> ResourceUsage:
         """Return what the run has used until now."""
-        return self.usage.snapshot(self.elapsed_ns() // 1_000_000, must_be_told=must_be_told)
+        return self.usage.snapshot(self.elapsed_ns() // 1_000_000)

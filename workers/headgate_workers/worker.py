@@ -17,7 +17,9 @@ The order of effects, once. Every step is done by the consumer's thread, which n
 1. as above;
 2. ExecutionStarted{run_id} is appended and confirmed. Past the input's `start_by`, by the log's append time,
    the input is dropped: the gate judges by the same time and has given the work up;
-3. the offset is committed (as far as no older plain work of the partition holds it back);
+3. the offset is committed. Older plain work of the partition may hold it back; among the first inputs after
+   an assignment the announcement waits for that work, so that a handler which ends the process is not begun
+   again and again by each next owner: it is a lost run, as any other;
 4. the handler runs, and a heartbeat carries its partial usage every third of the lease, and at once when it
    has used more than the gate holds for it, so that a cap stops it while it runs. A crash from here on means
    a lease that expires: the gate charges the run and dispatches the next attempt;
@@ -43,6 +45,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from headgate_graphs.errors import BadRecord, HeadgateError, LogUnavailable
 from headgate_graphs.model import NodeKind
@@ -58,7 +61,7 @@ from headgate_workers.crew import Crew
 from headgate_workers.execution import announcement, heartbeat, report
 from headgate_workers.handlers import HandlerRegistry
 from headgate_workers.intake import Intake, Share
-from headgate_workers.outbox import Outbox
+from headgate_workers.outbox import GATHER_MS, Outbox
 from headgate_workers.outcome import Outcome, withdrawn
 from headgate_workers.run import Cause
 from headgate_workers.runner import Finished, Runner
@@ -68,6 +71,8 @@ from headgate_workers.work import Work
 _LOGGER = logging.getLogger(__name__)
 _SHORT_WAIT_S = 0.001
 _LONGEST_BUSY_WAIT_S = 0.005
+_CONFIRMATION_WAIT_S = 0.002
+"""How often deliveries are asked for while nothing runs; nothing but the next commit depends on them."""
 _PAUSE_AFTER_S = 0.2
 """How long the bound must be reached before partitions are paused: pausing throws away what was fetched."""
 _RETRY_S = 0.5
@@ -109,6 +114,8 @@ class Worker:
         )
         self._intakes: list[Intake] = []
         self._starting = 0
+        self._held: list[Work] = []
+        """Leased work that waits to be announced."""
         self._announced: list[Work] = []
         self._is_stopping = False
         self._is_closing = False
@@ -125,7 +132,7 @@ class Worker:
         """
         self._registry.check()
         self._log.create_topics(self._needed_topics())
-        self._outbox = Outbox(self._log.producer(), self._topics, self._streams.partitions)
+        self._outbox = Outbox(self._log.producer(gather_ms=GATHER_MS), self._topics, self._streams.partitions)
         self._crew.start()
         self._control.start()
         try:
@@ -162,9 +169,6 @@ class Worker:
         wait_s = self._wait() / len(self._intakes)
         for intake in self._intakes:
             self._take_in(intake, wait_s)
-        if not self._crew and self._outbox.unconfirmed:
-            # Nothing runs and nothing came: what was appended need not wait for company.
-            self._outbox.send(_SHORT_WAIT_S)
         self._serve()
         self._report(self._crew.replace_blocked())
 
@@ -172,6 +176,7 @@ class Worker:
         """Do everything but take in: append what ended, begin what was announced, renew leases, commit."""
         self._collect()
         self._renew()
+        self._announce_held()
         self._outbox.send()
         self._begin_announced()
         self._commit()
@@ -188,7 +193,7 @@ class Worker:
             idle_s = time.monotonic() - self._crew.last_event_s
             self._collect(min(_LONGEST_BUSY_WAIT_S, max(_SHORT_WAIT_S, idle_s / 10)))
             return 0.0
-        return 0.0 if self._outbox.unconfirmed else self._settings.idle_wait_s
+        return _CONFIRMATION_WAIT_S if self._outbox.unconfirmed else self._settings.idle_wait_s
 
     def _take_in(self, intake: Intake, wait_s: float) -> None:
         room = self._room()
@@ -206,7 +211,7 @@ class Worker:
 
     def _room(self) -> int:
         """Return how many more handlers may run: none from the bound on until half of it is free again."""
-        busy = len(self._crew) + self._starting + len(self._announced)
+        busy = len(self._crew) + self._starting + len(self._announced) + len(self._held)
         if busy >= self._settings.concurrency:
             self._full_since_s = self._full_since_s or time.monotonic()
         elif busy <= self._settings.concurrency // 2:
@@ -234,17 +239,28 @@ class Worker:
         for work in works:
             # What has been stopped is reported by the runner at once; there is nothing to announce.
             if work.is_leased and self._control.brakes.on(work.received) is None:
-                self._announce(work)
+                self._held.append(work)
             else:
                 at_once.append(work)
         crash_point("worker-before-run")
         self._crew.submit(at_once)
+        self._announce_held()
+
+    def _announce_held(self) -> None:
+        held, self._held = self._held, []
+        for work in held:
+            if work.share.is_lost or self._is_stopping:
+                continue  # not announced and not committed: whoever reads it next begins it
+            if self._control.brakes.on(work.received) is not None:
+                self._crew.submit([work])
+            elif work.share.must_wait(work):
+                self._held.append(work)
+            else:
+                self._announce(work)
 
     def _announce(self, work: Work) -> None:
         self._starting += 1
-        self._outbox.publish(
-            announcement(work, self._settings.name), lambda delivery: self._on_announced(work, delivery)
-        )
+        self._outbox.publish(announcement(work, self._settings.name), partial(self._on_announced, work))
 
     def _on_announced(self, work: Work, delivery: Delivery) -> None:
         self._starting -= 1
@@ -266,7 +282,12 @@ class Worker:
         announced, self._announced = self._announced, []
         self._commit(at_once=True)
         crash_point("worker-before-run")
-        self._crew.submit(announced, leased=True)
+        self._crew.submit([work for work in announced if _may_begin(work)], leased=True)
+        for work in [work for work in announced if not _may_begin(work)]:
+            if work.share.is_lost or self._is_stopping:
+                self._outbox.publish(self._reported(work, withdrawn()))
+            else:
+                self._announced.append(work)
 
     def _renew(self) -> None:
         for tenant, works in self._crew.renewals():
@@ -281,7 +302,7 @@ class Worker:
         for work, outcome in ended:
             if outcome is not None:
                 crash_point("worker-before-result")
-                self._outbox.publish(self._reported(work, outcome), _settling(work))
+                self._outbox.publish(self._reported(work, outcome), partial(_settle, work))
 
     def _reported(self, work: Work, outcome: Outcome) -> ExecutionEnvelope:
         return report(work, outcome, self._streams.max_record_bytes - _RECORD_OVERHEAD_BYTES)
@@ -349,9 +370,11 @@ class Worker:
                 close()
 
 
-def _settling(work: Work) -> Callable[[Delivery], None]:
-    def settle(_delivery: Delivery) -> None:
-        crash_point("worker-after-result")
-        work.share.settle(work.offset)
+def _settle(work: Work, _delivery: Delivery) -> None:
+    crash_point("worker-after-result")
+    work.share.settle(work.offset)
 
-    return settle
+
+def _may_begin(work: Work) -> bool:
+    """Whether nobody reads the input of announced work again."""
+    return not work.is_early or work.offset < work.share.tracker.committed

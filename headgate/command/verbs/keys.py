@@ -165,11 +165,9 @@ def keys_list(place: Place) -> None:
 
 def _ready(client: Client) -> bool:
     """Whether a key is registered; raises UserError for a log whose logic does not know keys yet."""
-    from headgate.standing import check_keys_are_known, keys_known
+    from headgate.standing import keys_known, standings_with_keys
 
-    found = client.standings()
-    check_keys_are_known(found)
-    return bool(keys_known(found))
+    return bool(keys_known(standings_with_keys(client)))
 
 
 def _where(found: list[Standing], key_id: str) -> tuple[str, str]:
@@ -196,11 +194,12 @@ def _ticket_lines(found: list[Standing]) -> list[str]:
     by_key: dict[str, list[Standing]] = {}
     for one in found:
         by_key.setdefault(one.ticket_key, []).append(one)
-    return [
-        (f"tickets by {name}" if name else "no tickets: results need none")
-        + ("" if len(by_key) == 1 else f" in {partitions_words(ones)}")
-        for name, ones in by_key.items()
-    ]
+    if list(by_key) == [""]:
+        return ["no tickets: results need none"]
+    shown = {
+        name: "" if len(by_key) == 1 else f" in {partitions_words(ones)}" for name, ones in by_key.items()
+    }
+    return [f"{f'tickets by {name}' if name else 'no tickets'}{where}" for name, where in shown.items()]
 
 
 def _agree(found: list[Standing]) -> bool:

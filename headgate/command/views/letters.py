@@ -41,8 +41,12 @@ ADVICE = {
     "BAD_POLICY": "Check it with `headgate policy validate`, then apply it again.",
     "BLOB_REF": _SPOOF,
     "TICKET": "A worker reported on what it was not given: see that gates share one"
-    " `ticket_key`, else as a forgery.",
+    " `ticket_keys`, else as a forgery.",
     "SIGNATURE": "Sign it with a registered key (`headgate keys`) and give it again.",
+    "BAD_KEY": "The detail says why the key is none, or may not be registered or revoked; see"
+    " `headgate keys list`.",
+    "FOLD_FAILED": "The gate failed on it and an operator left it out: put it back when every gate has"
+    " the fix.",
 }
 """What to do, by reason."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from headgate_protos.v1 import control_pb2
 from headgate_resilience.check.decoding import envelope_of
+from headgate_resilience.check.facts import Event
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.isolation import Isolation
 from headgate_resilience.check.letters import check_worker_letters
@@ -19,7 +20,7 @@ from headgate_resilience.check.model.ledger import Work
 from headgate_resilience.check.model.life import Key, Life
 from headgate_resilience.check.model.partition import check_closed
 from headgate_resilience.check.offsets import Position, check_finished, check_positions, read_positions
-from headgate_resilience.check.outputs import Event, Outputs, Said, output_topics, read_outputs
+from headgate_resilience.check.outputs import Outputs, Said, output_topics, read_outputs
 from headgate_resilience.check.records import LogRecords, Records
 from headgate_resilience.check.references import References
 from headgate_resilience.check.refold import Digests, Refold, checkpoint_digests
@@ -104,8 +105,8 @@ class Check:
         """Read everything and return the report."""
         began_s = time.monotonic()
         topics, findings = self._records.topics, self._findings
-        spans = dict(self._records.spans(topics.executions))
         positions = read_positions(self._records)
+        spans = dict(self._records.spans(topics.executions))
         names = [topics.executions, *(name for name, _ in output_topics(self._records))]
         self._total = sum(end - first for name in names for first, end in self._records.spans(name).values())
         outputs = read_outputs(self._records, findings, self._look, self._count, self._tenant)
@@ -148,7 +149,7 @@ class Check:
     ) -> list[tuple[str, Work]]:
         """Walk one partition of the log; return what is unfinished at its end."""
         topics, findings = self._records.topics, self._findings
-        first, end = self._records.spans(topics.executions)[partition]
+        first, _ = self._records.spans(topics.executions)[partition]
         if first:
             why = f"{topics.executions}[{partition}] has lost its first {first} records"
             for invariant in ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I11", "I13", "I14"):
@@ -156,6 +157,7 @@ class Check:
             return []
         gates = next(one for one in positions if one.group == topics.gate_group)
         committed = gates.committed.get(partition, 0)
+        end = gates.ends.get(partition, 0)
         limit = end if self._settled else min(end, committed)
         said = outputs.of(partition)
         holds = self._quarantines(partition, said)
@@ -164,7 +166,7 @@ class Check:
             by_offset.setdefault(offset, []).append(tenant)
         walk = Walk(partition, self._records.partitions, outputs, findings, by_offset, self._tenant)
         at = digests.get(partition, {})
-        refold = Refold(partition, self._records, outputs, findings, at, holds, self._secrets)
+        refold = Refold(partition, self._records, outputs, findings, at, holds, self._secrets, self._tenant)
         self._walk(walk, refold, partition, limit, said)
         return self._close(walk, refold)
 
@@ -189,6 +191,7 @@ class Check:
         for record in self._records.read(self._records.topics.executions, partition):
             self._count(1)
             if record.offset >= limit:
+                walk.glimpse(record)
                 continue
             first = place
             while place < len(said) and said[place].offset <= record.offset:
@@ -226,7 +229,7 @@ class Check:
             for life in known.lives.values()
             if life.end is None
             for work in life.account.works.values()
-            if work.is_open
+            if work.is_open and work.execution_id not in walk.beyond
         ]
 
     def _note_unfinished(self, key: Key, life: Life | None) -> None:

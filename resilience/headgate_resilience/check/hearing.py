@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
+from headgate_resilience.check.facts import Dispatch, Event, Given, View
 from headgate_resilience.check.model import joins
 from headgate_resilience.check.model.caps import Caps
 from headgate_resilience.check.model.ledger import Work
 from headgate_resilience.check.model.life import Life, Lineage, Visit, id_of
 from headgate_resilience.check.model.partition import HORIZON_MS, Partition
-from headgate_resilience.check.outputs import Dispatch, Event, Given, Said, View
+from headgate_resilience.check.outputs import Said
 
 MOST_ATTEMPTS = 1_010
 """Tries of one visit: 100 retries, those lost with their workers, those given back because of pauses."""
@@ -258,7 +259,7 @@ class Hearing:
         elif kind == control_pb2.CONTROL_TYPE_ABORT_LIFETIME:
             self._findings.need("I1", not life.abort_told, where, f"{life.where} is aborted twice")
             life.abort_told = True
-            life.account.end(self._all.clock)
+            self._over(life, event.reason, where)
         elif kind == control_pb2.CONTROL_TYPE_THROTTLE_EXECUTION:
             life.loose = True
         elif event.reason.startswith("CANCELLED"):
@@ -309,12 +310,19 @@ class Hearing:
         self._findings.need("I1", view.status in TERMINAL, where, f"{life.where} ended with no final status")
         status = pb.LifetimeStatus.Name(view.status).removeprefix("LIFETIME_STATUS_").lower()
         self._findings.counts[f"lifetimes {status}"] += 1
+        self._over(life, view.reason, where)
         life.end = view
-        life.account.end(self._all.clock)
         if life.shape is not None:
             for node, visits in view.visits:
                 most = life.shape.max_iterations
                 self._findings.need("I5", visits <= most, where, f"{visits} visits to {node}, at most {most}")
+
+    def _over(self, life: Life, reason: str, where: str) -> None:
+        """Nothing of the lifetime goes on; the first word of it counts."""
+        if not life.account.ended:
+            fault = joins.starved_too_early(life, reason)
+            self._findings.need("I6", not fault, where, f"{life.where}: {fault}")
+            life.account.end(self._all.clock)
 
     def _ended_again(self, life: Life, view: View, where: str) -> None:
         end = life.end

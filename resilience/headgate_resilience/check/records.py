@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from headgate_graphs.errors import LogUnavailable, UserError
+from headgate_graphs.errors import UserError
 from headgate_streams.port import Log, LogRecord, TopicPartition
+from headgate_streams.ranges import read_ranges
 from headgate_streams.topics import Topics
-
-SILENCE_S = 30.0
-"""How long a log that has more records may say nothing before the check gives up."""
-BATCH = 2_000
-"""Records asked for at once."""
 
 
 class Records(Protocol):
@@ -50,15 +45,16 @@ class LogRecords:
         """Open the installation; raises UserError when there is none."""
         self._log = log
         self.topics = topics
+        found = log.describe(log.topics(f"{topics.prefix}."))
+        self._counts = {name: topic.partitions for name, topic in found.items()}
         self._spans: dict[str, dict[int, tuple[int, int]]] = {}
-        found = log.describe([self.topics.executions])
-        if self.topics.executions not in found:
-            raise UserError(f"there is no topic {self.topics.executions}: nothing to check")
-        self.partitions = found[self.topics.executions].partitions
+        if topics.executions not in found:
+            raise UserError(f"there is no topic {topics.executions}: nothing to check")
+        self.partitions = self._counts[topics.executions]
 
     def names(self) -> list[str]:
         """Return the names of all topics of the installation that exist."""
-        return sorted(self._log.topics(f"{self.topics.prefix}."))
+        return sorted(self._counts)
 
     def spans(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """Return (first offset, end) of each partition; empty when there is no such topic."""
@@ -72,47 +68,26 @@ class LogRecords:
         return {partition: end for partition, (_, end) in self._now(topic).items()}
 
     def _now(self, topic: str) -> dict[int, tuple[int, int]]:
-        found = self._log.describe([topic])
-        count = found[topic].partitions if topic in found else 0
-        places = [TopicPartition(topic, number) for number in range(count)]
-        spans = self._log.offsets(places) if places else {}
+        spans = self._log.offsets(places) if (places := self._places(topic)) else {}
         return {place.partition: span for place, span in spans.items()}
+
+    def _places(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for number in range(self._counts.get(topic, 0))]
 
     def read(self, topic: str, partition: int | None = None) -> Iterator[LogRecord]:
         """Yield the records; raises LogUnavailable when the log falls silent with more to read."""
-        left = {
+        spans = {
             TopicPartition(topic, number): span
             for number, span in self.spans(topic).items()
-            if partition in (None, number) and span[0] < span[1]
+            if partition in (None, number)
         }
-        if not left:
-            return
-        reader = self._log.reader()
-        try:
-            reader.assign({place: first for place, (first, _) in left.items()})
-            ends = {place.partition: end for place, (_, end) in left.items()}
-            heard = time.monotonic()
-            while ends:
-                records = reader.poll(0.2, BATCH)
-                if records:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > SILENCE_S:
-                    raise LogUnavailable(f"{topic} has said nothing for {SILENCE_S:.0f} s, with more to read")
-                for record in records:
-                    end = ends.get(record.partition, 0)
-                    if record.offset < end:
-                        yield record
-                    if record.offset >= end - 1:
-                        ends.pop(record.partition, None)
-        finally:
-            reader.close()
+        return read_ranges(self._log, spans)
 
     def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """Return the group's committed offsets; asking takes no part in the group."""
-        places = [TopicPartition(topic, number) for number in self.spans(topic)]
         consumer = self._log.consumer(group)
         try:
-            found = consumer.committed(places)
+            found = consumer.committed(self._places(topic))
         finally:
             consumer.close()
         return {place.partition: known.offset for place, known in found.items() if known is not None}

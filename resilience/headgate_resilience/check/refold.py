@@ -53,8 +53,13 @@ class Refold:
         digests: Mapping[int, str],
         holds: Iterable[tuple[str, int, str]],
         secrets: Sequence[bytes],
+        only: str = "",
     ) -> None:
-        """Begin; `holds` gives (tenant, offset, error) of the quarantines that were announced."""
+        """Begin; `holds` gives (tenant, offset, error) of the quarantines that were announced.
+
+        All is folded, and what concerns the tenant `only` is compared; everybody when it is empty.
+        """
+        self._only = only
         surroundings = Surroundings(
             missed=lambda number, first, end: _between(records, number, first, end),
             secrets={key_name(secret): secret for secret in secrets},
@@ -106,6 +111,9 @@ class Refold:
     def _compare(self, where: str, made: Sequence[Output], said: Sequence[Said]) -> None:
         by_index = {one.index: one for one in said}
         for index, output in enumerate(made):
+            if self._only not in (output.tenant_id, ""):
+                by_index.pop(index, None)
+                continue
             topic = self._topic_of(output)
             one = by_index.pop(index, None)
             if one is None:

@@ -12,6 +12,7 @@ from typing import Any
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
 from headgate_resilience.check.decoding import EVERYBODY, Refused, envelope_of
+from headgate_resilience.check.facts import Event, View, digest
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.hearing import Hearing
 from headgate_resilience.check.letters import Letters
@@ -19,7 +20,7 @@ from headgate_resilience.check.model.caps import Caps
 from headgate_resilience.check.model.life import Life
 from headgate_resilience.check.model.partition import Partition, check_closed
 from headgate_resilience.check.model.shape import shape_of
-from headgate_resilience.check.outputs import Event, Outputs, Said, View, digest
+from headgate_resilience.check.outputs import Outputs, Said
 from headgate_streams.port import LogRecord
 from headgate_streams.topics import partition_for
 
@@ -53,6 +54,8 @@ class Walk:
         self._partitions = partitions
         self._findings = findings
         self._holds = holds
+        self.beyond: set[str] = set()
+        """Executions that are reported or announced beyond the end of the walk."""
         self._waiting: dict[str, list[Taken]] = {}
         """What quarantined tenants have missed."""
         self._hearing = Hearing(self.known, self.caps)
@@ -83,6 +86,17 @@ class Walk:
         self._letters.end()
         self._hear(said)
         return taken if accepted else None
+
+    def glimpse(self, record: LogRecord) -> None:
+        """Look at a record beyond the end of the walk: a worker may have reported and committed meanwhile."""
+        try:
+            envelope, kind = envelope_of(record)
+        except Refused:
+            return
+        if kind in RESULTS:
+            self.beyond.add(getattr(envelope, kind).headers.execution_id)
+        elif kind == "execution_started":
+            self.beyond.add(envelope.execution_started.execution_id)
 
     def _concerns(self, record: LogRecord) -> bool:
         """Whether the record is of a tenant that is judged, as far as its key says."""

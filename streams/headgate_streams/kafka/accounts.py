@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it exports 
     UserScramCredentialUpsertion,
 )
 
-from headgate_graphs.errors import HeadgateError, UserError
+from headgate_graphs.errors import AccessRefused, HeadgateError, UserError
 from headgate_streams.kafka.clients import ANSWER_S, SHARED, kafka_error, meaning, metadata
 from headgate_streams.kafka.material import Held, Material
 from headgate_streams.kafka.quotas import read_quotas, set_quotas
@@ -38,6 +38,17 @@ _MECHANISMS: Final = {
     "SCRAM-SHA-512": ScramMechanism.SCRAM_SHA_512,
 }
 
+_NEEDED: Final = frozenset(
+    {
+        AclOperation.ALTER,
+        AclOperation.ALTER_CONFIGS,
+        AclOperation.CREATE,
+        AclOperation.DESCRIBE,
+        AclOperation.DESCRIBE_CONFIGS,
+    }
+)
+"""What making tenants takes, on the cluster."""
+
 
 class KafkaAccounts:
     """The accounts of one cluster, as an administrator sees them. Every call waits for the broker."""
@@ -47,8 +58,22 @@ class KafkaAccounts:
         self._held: Held[AdminClient] = Held(AdminClient, SHARED, material)
 
     def check(self) -> None:
-        """Raise LogUnavailable when no broker lets us in."""
+        """Raise AccessRefused when this user is no administrator, LogUnavailable when no broker lets it in.
+
+        Call it before anything else here: the client library (librdkafka 2.16) does not survive the refusal
+        of a question about SCRAM users.
+        """
         metadata(self._held.client, self._held.troubles, "to an administrator")
+        ask = self._held.client.describe_cluster
+        (found,) = self._wait(
+            lambda: {"": ask(include_authorized_operations=True, request_timeout=ANSWER_S)},
+            "cannot ask what this user may do",
+        )
+        if lacking := sorted(one.name for one in _NEEDED.difference(found.authorized_operations or ())):
+            raise AccessRefused(
+                f"user {self._material.security.username!a} is no administrator: no ACL for"
+                f" {', '.join(lacking)} on the cluster"
+            )
 
     def users(self, names: Iterable[str]) -> set[str]:
         """Return those of `names` that have a password."""

@@ -104,6 +104,7 @@ class Held(Generic[_C]):
 
     def __init__(self, kind: Callable[..., _C], configuration: Mapping[str, Any], material: Material) -> None:
         """Open the client; `configuration` is ours, what the material says wins."""
+        material.look()
         self._kind = kind
         self._configuration = configuration
         self._material = material

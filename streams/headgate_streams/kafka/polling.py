@@ -16,7 +16,7 @@ class Poller:
 
     def __init__(self, client: Consumer, ignored: frozenset[int] = frozenset()) -> None:
         self._client = client
-        self._passing = PASSING | ignored
+        self._ignored = ignored
         self._error: HeadgateError | None = None
 
     def poll(self, timeout_s: float, max_records: int) -> list[LogRecord]:
@@ -54,7 +54,9 @@ class Poller:
             )
 
     def _note(self, error: KafkaError, message: Message) -> None:
-        if error.code() in self._passing or (error.retriable() and not error.fatal()):
+        if error.code() in self._ignored:
+            return
+        if error.code() in PASSING or (error.retriable() and not error.fatal()):
             client_logger.info("poll: %s", error)
         elif self._error is None:
             where = f"{message.topic()}[{message.partition()}]" if message.topic() else "the group"

@@ -13,6 +13,7 @@ from headgate_graphs.errors import LogUnavailable
 _HASHES: Final = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
 _MAX_ITERATIONS: Final = 1_000_000
 """A server may not keep us busy for longer."""
+_NO_SCRAM: Final = "the broker's answer to a login is not SCRAM"
 
 
 class ScramLogin:
@@ -33,10 +34,10 @@ class ScramLogin:
     def final(self, answer: bytes) -> bytes:
         """Return the proof that we know the password."""
         said = _fields(answer)
-        nonce, rounds = said.get("r", ""), int(said.get("i", "0"))
+        nonce, rounds, salt = said.get("r", ""), _number(said.get("i", "")), _content(said.get("s", ""))
         if not nonce.startswith(self._nonce) or not 1 <= rounds <= _MAX_ITERATIONS:
-            raise LogUnavailable("the broker's answer to a login is not SCRAM")
-        salted = hashlib.pbkdf2_hmac(self._hash, self._password, base64.b64decode(said.get("s", "")), rounds)
+            raise LogUnavailable(_NO_SCRAM)
+        salted = hashlib.pbkdf2_hmac(self._hash, self._password, salt, rounds)
         unproved = f"c=biws,r={nonce}"
         text = f"{self._bare},{answer.decode()},{unproved}".encode()
         client_key = self._mac(salted, b"Client Key")
@@ -47,7 +48,7 @@ class ScramLogin:
 
     def check(self, answer: bytes) -> None:
         """Raise LogUnavailable when the server does not know the password either."""
-        said = base64.b64decode(_fields(answer).get("v", ""))
+        said = _content(_fields(answer).get("v", ""))
         if not hmac.compare_digest(said, self._expected):
             raise LogUnavailable("the broker does not know the password of the user that it let in")
 
@@ -56,5 +57,16 @@ class ScramLogin:
 
 
 def _fields(message: bytes) -> dict[str, str]:
-    pairs = (part.partition("=") for part in message.decode().split(","))
+    pairs = (part.partition("=") for part in message.decode(errors="replace").split(","))
     return {name: value for name, _, value in pairs}
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def _content(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise LogUnavailable(_NO_SCRAM) from None

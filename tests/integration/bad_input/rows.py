@@ -26,6 +26,7 @@ class Hand:
     shell: Shell
     folder: Path
     log: pytest.LogCaptureFixture
+    environment: pytest.MonkeyPatch
 
 
 Case = Callable[[Hand], None]

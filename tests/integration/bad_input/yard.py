@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -323,6 +324,13 @@ class Yard:
         view = self.ended(self.canary, lifetime)
         assert status_word(view.status) == "completed", view
         return time.monotonic() - began
+
+    def place(self, environment: pytest.MonkeyPatch) -> list[str]:
+        """Return the options with which a command works on this log."""
+        settings = self.client.settings
+        environment.setenv("HEADGATE_TOPIC_PREFIX", settings.topic_prefix)
+        environment.setenv("HEADGATE_PARTITIONS", str(settings.partitions))
+        return ["--kafka", str(settings.kafka)]
 
     def check(self) -> None:
         """Raise what ended the gate or a worker."""

@@ -35,7 +35,7 @@ MAY_WRITE = {
 MAY_READ = {
     Role.GATE: {"executions", "checkpoints"},
     Role.WORKER: {"task-inputs", "plan-inputs", "control-events"},
-    Role.CLIENT: {"executions", "lifetimes", "control-events", "dead-letters"},
+    Role.CLIENT: {"executions", "lifetimes", "control-events", "dead-letters", "checkpoints"},
     Role.AUDITOR: set(TOPICS),
 }
 

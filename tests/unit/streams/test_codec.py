@@ -205,14 +205,14 @@ def test_oversized_deep_and_crowded_values_are_answered_quickly() -> None:
         ("SIZE", long_text.SerializeToString()),
         ("", wide.SerializeToString()),
     ):
-        began = time.monotonic()
+        began = time.thread_time()  # what it costs, whatever else this machine does meanwhile
         try:
             decode(record(value, headers), ExecutionEnvelope)
             said = ""
         except BadRecord as error:
             said = error.reason
         assert said == answer
-        assert time.monotonic() - began < 0.1, (answer, len(value))
+        assert time.thread_time() - began < 0.1, (answer, len(value))
 
 
 def test_a_reference_to_anything_but_the_tenants_own_value_is_refused() -> None:

@@ -106,8 +106,9 @@ def test_a_crash_point_that_a_file_comes_to_name_ends_the_process_once(
 ) -> None:
     named = tmp_path / "crash"
     script = (
-        "from headgate_streams.crash import crash_point; from pathlib import Path; crash_point('after-commit');"
-        f"Path({str(named)!r}).write_text({point!r}); crash_point('after-commit')"
+        "from pathlib import Path; from headgate_streams.crash import crash_point;"
+        f"crash_point('after-commit'); Path({str(named)!r}).write_text({point!r});"
+        "crash_point('after-commit')"
     )
     env = {"HEADGATE_CRASH_FILE": str(named)}
     done = subprocess.run([sys.executable, "-c", script], env=env, timeout=60, check=False)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from headgate_workers.conversion import (
     ResultInvalid,
     ResultTooLarge,
     call_of,
+    from_json,
     metadata_json,
     to_json,
 )
@@ -56,6 +58,32 @@ def test_every_fault_of_an_input_is_named_and_its_values_are_not() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_json_is_said_and_read_as_the_standard_library_does() -> None:
+    parts: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.text()
+    parts |= st.floats(allow_nan=False, allow_infinity=False)
+    keys = st.text() | st.integers() | st.booleans() | st.none()
+    values = st.recursive(parts, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=20)
+
+    @given(values)
+    def as_the_library_does(value: Any) -> None:
+        expected = repr(json.loads(json.dumps(value)))
+        assert repr(json.loads(to_json(value))) == expected
+        assert repr(from_json(to_json(value))) == expected
+
+    as_the_library_does()
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '{"a":"\\ud83d\\ude00"}', "NaN", "[1,2", "", "1e400"])
+def test_odd_json_is_read_as_the_standard_library_does(text: str) -> None:
+    def told(read: Callable[[str], Any]) -> str:
+        try:
+            return repr(read(text))
+        except json.JSONDecodeError as error:
+            return str(error)
+
+    assert told(from_json) == told(json.loads)
+
+
 def test_results_are_json_whatever_they_are_made_of() -> None:
     made = Pair(1, Model(at=datetime(2026, 1, 2, tzinfo=UTC)))
     assert json.loads(to_json([made])) == [{"left": 1, "right": {"at": "2026-01-02T00:00:00Z", "names": []}}]
@@ -90,7 +118,7 @@ def test_metadata_is_a_small_object() -> None:
 def test_messages_are_one_printable_line(text: str) -> None:
     line = one_line(text, 50)
     assert line.isprintable()
-    assert len(line) <= 50 * 10
+    assert len(line) <= 50
     line.encode()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
+from headgate_resilience.check.facts import Dispatch
 from headgate_resilience.check.model.life import Life, Lineage, Visit, outside
 from headgate_resilience.check.model.shape import Fork
-from headgate_resilience.check.outputs import Dispatch
+
+_STARVED: Final = re.compile(r"JOIN_STARVED: .* to ([A-Za-z0-9._-]+): ")
 
 
 def is_join(life: Life, dispatch: Dispatch) -> bool:
@@ -75,3 +79,24 @@ def _expected(
     if any(way in life.shape.conditional for way in ways):
         return None
     return [target for _, target in ways]
+
+
+def starved_too_early(life: Life, reason: str) -> str:
+    """Return what is wrong with an end because nothing more can come to a join, empty when nothing is."""
+    said = _STARVED.match(reason)
+    fork = life.shape.fork_of(said[1]) if said and life.shape is not None else None
+    if said is None or fork is None:
+        return ""
+    waiting: dict[str, list[str]] = {}
+    for execution_id, visit in life.by_id.items():
+        for frame in visit.lineage:
+            if frame.node == fork.node and frame.branch in fork.feeders:
+                work = life.account.works.get(execution_id)
+                open_ = waiting.setdefault(frame.execution_id, [])
+                open_ += [visit.node] if work is not None and work.is_open else []
+    # What nobody serves, a person or a sub-graph, is not known to be under way: then nothing is said.
+    left = {key: nodes for key, nodes in waiting.items() if (said[1], key) not in life.fired}
+    if not left or not all(left.values()):
+        return ""
+    under_way = sorted({node for nodes in left.values() for node in nodes})
+    return f"join {said[1]} is given up, but {', '.join(under_way)} is still under way"

@@ -23,6 +23,8 @@ class MemoryTopics:
         self.partitions = partitions
         self.records: dict[str, dict[int, list[LogRecord]]] = {}
         self.offsets: dict[tuple[str, str], dict[int, int]] = {}
+        self.is_read = True
+        """Whether workers have committed all there is, else nothing; gates always have."""
         for one in self.topics.descriptions(partitions):
             self.records[one.name] = {number: [] for number in range(one.partitions)}
 
@@ -84,15 +86,17 @@ class MemoryTopics:
                 yield from records
 
     def committed(self, group: str, topic: str) -> Mapping[int, int]:
-        """Return what was set; else everything is committed."""
-        ends = {number: end for number, (_, end) in self.spans(topic).items()}
+        """Return what was set, else everything or nothing."""
+        has_read = self.is_read or topic == self.topics.executions
+        ends = {number: end for number, (_, end) in self.spans(topic).items() if has_read}
         return self.offsets.get((group, topic), ends)
 
 
 def checked(
     records: MemoryTopics, *, settled: bool = True, blobs: BlobStore | None = None, **more: Any
 ) -> Report:
-    """Check topics in memory."""
+    """Check topics in memory; while the workload is not over, nobody has committed any input."""
+    records.is_read = settled
     canaries = more.pop("canaries", {})
     check = Check(records, blobs or MemoryBlobStore(), settled=settled, canaries=canaries, **more)
     return check.run()

@@ -1,0 +1,114 @@
+"""What the fold alone costs, in CPU time, in one process and without a log: part of `make bench`."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from benchmarks.rules import BEGIN_MS, RULES, TENANT, Log, graph, policy, policy_record, record_of
+from headgate_guardrails.fold.engine import GuardrailEngine
+from headgate_guardrails.fold.snapshot import capture
+from headgate_guardrails.fold.state import PartitionState
+from headgate_protos.v1 import common_pb2 as pb
+from headgate_protos.v1 import execution_pb2
+
+MANY = 10_000
+FEW = 100
+
+
+class Timed(Log):
+    """A fold whose lifetimes are answered at once; what each record cost is kept."""
+
+    def __init__(self, lifetimes: int, rounds: int) -> None:
+        self.rounds = rounds
+        self.engine = GuardrailEngine(PartitionState(0, 1))
+        self.engine.apply(policy_record(policy(*RULES)))
+        self.records: list[Any] = []
+        self.spent_ns: list[int] = []
+        loop = graph(rounds)
+        registered = execution_pb2.GraphRegistered(
+            graph_id=loop.metadata.id, version=loop.metadata.version, definition_json=loop.canonical_json()
+        )
+        self._append("", graph_registered=registered)
+        self._todo: deque[Any] = deque()
+        for number in range(lifetimes):
+            start = execution_pb2.LifetimeStart(graph_id="loop", input=pb.Payload(json='{"n": 1}'))
+            start.issued_at.FromMilliseconds(BEGIN_MS)
+            self._todo += self._append(f"run-{number}", lifetime_start=start)
+
+    def _append(self, lifetime_id: str, **payload: Any) -> list[Any]:
+        record = record_of(lifetime_id, len(self.records), **payload)
+        self.records.append(None)  # counted, not kept: memory is measured, too
+        begin = time.process_time_ns()
+        outputs = self.engine.apply(record)
+        self.spent_ns.append(time.process_time_ns() - begin)
+        return [output.message for output in outputs if output.topic.endswith("inputs")]
+
+    def go(self, lifetimes: int, events: int) -> float:
+        """Let the first lifetimes go on for so many events; return the mean CPU time of one in µs."""
+        turn = deque(self._todo.popleft() for _ in range(min(lifetimes, len(self._todo))))
+        begin = len(self.spent_ns)
+        while turn and len(self.spent_ns) - begin < events:
+            turn += self._answer(turn.popleft())
+        self._todo.extendleft(reversed(turn))
+        spent = self.spent_ns[begin:]
+        return sum(spent) / len(spent) / 1000
+
+    def checkpoint_ms(self) -> float:
+        """Return the CPU time of a whole capture."""
+        begin = time.process_time_ns()
+        capture(self.engine.state)
+        return (time.process_time_ns() - begin) / 1e6
+
+
+def measure(progress: Callable[[str], None] = print) -> dict[str, float]:
+    """Return the figures of the fold."""
+    gc.collect()
+    few = Timed(FEW, 1_000)
+    event_us = [few.go(FEW, 2_000) for _ in range(5)]
+    figures = {"fold_us": statistics.median(event_us)}
+    figures["replay_per_s"] = 1e6 / figures["fold_us"]
+    progress(
+        f"fold: {figures['fold_us']:.1f} us an event (each: {', '.join(f'{one:.1f}' for one in event_us)})"
+    )
+    figures |= _growth(progress)
+    return figures
+
+
+def _growth(progress: Callable[[str], None]) -> dict[str, float]:
+    process = psutil.Process()
+    gc.collect()
+    before = process.memory_info().rss
+    many = Timed(MANY, 1_000)
+    gc.collect()
+    alive = len(many.engine.state.tenants[TENANT].lifetimes)
+    if alive != MANY:
+        raise SystemExit(f"{alive} lifetimes are alive, not {MANY}")
+    idle_kb = (process.memory_info().rss - before) / 1024 / MANY
+    pauses = [many.checkpoint_ms() for _ in range(3)]
+    few, long = Timed(FEW, 1_000), Timed(2, 1_100)
+    pairs = [(few.go(FEW, 1_500), many.go(FEW, 1_500)) for _ in range(3)]
+    young = long.go(2, 60)
+    long.go(2, 2 * 3 * 940)
+    old = statistics.median(long.go(2, 60) for _ in range(3))
+    young = min(young, statistics.median(Timed(2, 1_100).go(2, 60) for _ in range(5)))
+    growth = statistics.median(one / other for other, one in pairs)
+    progress(
+        f"an idle lifetime: {idle_kb:.2f} KB; a checkpoint of {MANY:,}: {statistics.median(pauses):.1f} ms"
+    )
+    return {
+        "growth_alive": growth,
+        "growth_long": old / young,
+        "idle_lifetime_kb": idle_kb,
+        "checkpoint_ms": statistics.median(pauses),
+    }
+
+
+if __name__ == "__main__":
+    measure()

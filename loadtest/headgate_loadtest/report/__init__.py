@@ -1,0 +1,1 @@
+"""What people read of a load: one page of HTML that needs nothing beside it."""

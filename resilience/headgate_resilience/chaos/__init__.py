@@ -1,0 +1,1 @@
+"""`headgate chaos`: real gates and workers at work while something breaks; then the checker judges."""

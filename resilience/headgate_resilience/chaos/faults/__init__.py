@@ -1,0 +1,1 @@
+"""The faults, one function each, by the area that they break. `catalogue` lists them."""

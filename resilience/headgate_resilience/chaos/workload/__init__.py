@@ -1,0 +1,1 @@
+"""What runs while something breaks: graphs, policies and handlers that ship, and who starts lifetimes."""
