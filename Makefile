@@ -16,9 +16,13 @@ S3_PORT ?= 9000
 # What `make proto-check` compares with: the last release, else the main branch, else nothing to compare with.
 PROTO_BASE ?= $(shell git describe --tags --abbrev=0 2>/dev/null || git rev-parse -q --verify origin/main 2>/dev/null || true)
 PYTEST_ARGS ?=
+# How long `make chaos-long` breaks things, how often it kills at least, and where its choices are drawn from.
+MINUTES ?= 30
+KILLS ?= 200
+SEED ?= 4711
 
 .PHONY: help setup demo test test-unit check fmt lock install-deps proto-gen proto-lint proto-check proto-clean \
-	kafka-up kafka-down s3-up s3-down docs bench bench-full bench-rules clean
+	kafka-up kafka-down s3-up s3-down docs bench bench-full bench-rules chaos-long clean
 
 ##@ Start
 help: ## Show this
@@ -39,6 +43,10 @@ test: setup ## Run every test, with real Kafka (Java, Maven) and MinIO (Go); say
 
 test-unit: setup ## Run the unit tests, without the long property tests (seconds)
 	@$(BIN)/pytest tests/unit -n 3 --dist worksteal -m "not property" $(PYTEST_ARGS)
+
+chaos-long: setup ## Break everything over three brokers for MINUTES (30) until KILLS (200); report in docs/results
+	@$(SERVERS) prepare
+	@$(BIN)/python -m tests.resilience.long --minutes $(MINUTES) --kills $(KILLS) --seed $(SEED)
 
 check: setup proto-lint ## Lint, format, types, import floors, protos
 	$(BIN)/ruff check .

@@ -22,7 +22,6 @@ from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 from headgate_streams.blobs import is_sha256
 from headgate_streams.headers import MAX_HEADER_BYTES, MAX_HEADERS, SCHEMA, TENANT, TYPE, size_of
-from headgate_streams.letters import dead_letter as dead_letter
 from headgate_streams.limits import MAX_DEPTH, is_nested, refuse_bombs
 from headgate_streams.port import Headers, LogRecord
 

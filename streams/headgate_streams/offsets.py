@@ -100,6 +100,11 @@ class OffsetTracker:
         """How many tracked records are not done."""
         return len(self._open) - len(self._finished)
 
+    @property
+    def committed(self) -> int:
+        """The next offset as of the last commit that succeeded here; -1 before the first."""
+        return self._reported
+
     def track(self, offset: int, source: Source | None = None) -> None:
         """Take up one record; `source` joins the cursor once the record is part of the finished prefix."""
         if self._open and offset <= self._open[-1][0]:

@@ -9,6 +9,7 @@ from tests.house.tree import ROOT
 TARGETS = {
     *("setup", "demo", "test", "test-unit", "check", "fmt", "help", "lock", "install-deps", "clean"),
     *("proto-gen", "proto-lint", "proto-check", "proto-clean"),
+    *("chaos-long",),
     *("docs", "bench-rules"),
     *("kafka-up", "kafka-down", "s3-up", "s3-down"),
 }

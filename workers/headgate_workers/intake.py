@@ -21,6 +21,10 @@ from headgate_workers.work import Work
 _LOGGER = logging.getLogger(__name__)
 
 
+EARLY = 256
+"""Work that a dead owner of a partition may have begun: at least so much as a worker runs at once."""
+
+
 class Share:
     """One partition for as long as this worker owns it."""
 
@@ -32,6 +36,21 @@ class Share:
         self.open: dict[int, Work] = {}
         """Work whose offset may not be committed yet, by offset."""
         self.is_lost = False
+        self._opened = 0
+
+    def take_up(self, work: Work) -> None:
+        """Keep the offset of this work from being committed until it is settled."""
+        self._opened += 1
+        work.is_early = self._opened <= EARLY
+        self.open[work.offset] = work
+
+    def must_wait(self, work: Work) -> bool:
+        """Whether plain work before this leased one keeps it from being committed on pickup.
+
+        Asked of early work alone: if its handler ends the process, the next owner would begin it once more,
+        and so for ever. Later on nobody waits for a slow neighbour.
+        """
+        return work.is_early and any(n < work.offset and not one.is_leased for n, one in self.open.items())
 
     def settle(self, offset: int) -> None:
         """This offset may be committed: its effects are in the log."""
@@ -125,7 +144,7 @@ class Intake:
             if not share.seen.advance(received.source):
                 share.tracker.done(record.offset)
                 return None
-        share.open[record.offset] = work
+        share.take_up(work)
         return work
 
     def _hold_back(self, must_pause: bool) -> None:

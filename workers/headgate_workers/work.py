@@ -21,6 +21,7 @@ class Work:
         "_began_ns",
         "execution_id",
         "has_begun",
+        "is_early",
         "is_leased",
         "lifetime_id",
         "node_type",
@@ -44,6 +45,8 @@ class Work:
         self.node_type: str = headers.node_type
         self.is_leased: bool = received.leased
         """Whether the run is announced, leased and committed on pickup; else it is plain."""
+        self.is_early = False
+        """Whether it was among the first of its partition, and so may have ended another worker's process."""
         self.run_id = run_id
         self.usage = UsageMeter()
         self.has_begun = False

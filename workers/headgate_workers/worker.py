@@ -17,7 +17,9 @@ The order of effects, once. Every step is done by the consumer's thread, which n
 1. as above;
 2. ExecutionStarted{run_id} is appended and confirmed. Past the input's `start_by`, by the log's append time,
    the input is dropped: the gate judges by the same time and has given the work up;
-3. the offset is committed (as far as no older plain work of the partition holds it back);
+3. the offset is committed. Older plain work of the partition may hold it back; among the first inputs after
+   an assignment the announcement waits for that work, so that a handler which ends the process is not begun
+   again and again by each next owner: it is a lost run, as any other;
 4. the handler runs, and a heartbeat carries its partial usage every third of the lease, and at once when it
    has used more than the gate holds for it, so that a cap stops it while it runs. A crash from here on means
    a lease that expires: the gate charges the run and dispatches the next attempt;
@@ -112,6 +114,8 @@ class Worker:
         )
         self._intakes: list[Intake] = []
         self._starting = 0
+        self._held: list[Work] = []
+        """Leased work that waits to be announced."""
         self._announced: list[Work] = []
         self._is_stopping = False
         self._is_closing = False
@@ -172,6 +176,7 @@ class Worker:
         """Do everything but take in: append what ended, begin what was announced, renew leases, commit."""
         self._collect()
         self._renew()
+        self._announce_held()
         self._outbox.send()
         self._begin_announced()
         self._commit()
@@ -206,7 +211,7 @@ class Worker:
 
     def _room(self) -> int:
         """Return how many more handlers may run: none from the bound on until half of it is free again."""
-        busy = len(self._crew) + self._starting + len(self._announced)
+        busy = len(self._crew) + self._starting + len(self._announced) + len(self._held)
         if busy >= self._settings.concurrency:
             self._full_since_s = self._full_since_s or time.monotonic()
         elif busy <= self._settings.concurrency // 2:
@@ -234,11 +239,24 @@ class Worker:
         for work in works:
             # What has been stopped is reported by the runner at once; there is nothing to announce.
             if work.is_leased and self._control.brakes.on(work.received) is None:
-                self._announce(work)
+                self._held.append(work)
             else:
                 at_once.append(work)
         crash_point("worker-before-run")
         self._crew.submit(at_once)
+        self._announce_held()
+
+    def _announce_held(self) -> None:
+        held, self._held = self._held, []
+        for work in held:
+            if work.share.is_lost or self._is_stopping:
+                continue  # not announced and not committed: whoever reads it next begins it
+            if self._control.brakes.on(work.received) is not None:
+                self._crew.submit([work])
+            elif work.share.must_wait(work):
+                self._held.append(work)
+            else:
+                self._announce(work)
 
     def _announce(self, work: Work) -> None:
         self._starting += 1
@@ -264,7 +282,12 @@ class Worker:
         announced, self._announced = self._announced, []
         self._commit(at_once=True)
         crash_point("worker-before-run")
-        self._crew.submit(announced, leased=True)
+        self._crew.submit([work for work in announced if _may_begin(work)], leased=True)
+        for work in [work for work in announced if not _may_begin(work)]:
+            if work.share.is_lost or self._is_stopping:
+                self._outbox.publish(self._reported(work, withdrawn()))
+            else:
+                self._announced.append(work)
 
     def _renew(self) -> None:
         for tenant, works in self._crew.renewals():
@@ -350,3 +373,8 @@ class Worker:
 def _settle(work: Work, _delivery: Delivery) -> None:
     crash_point("worker-after-result")
     work.share.settle(work.offset)
+
+
+def _may_begin(work: Work) -> bool:
+    """Whether nobody reads the input of announced work again."""
+    return not work.is_early or work.offset < work.share.tracker.committed

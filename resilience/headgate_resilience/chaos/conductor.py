@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from headgate_graphs.errors import HeadgateError
 from headgate_resilience.chaos.faults.fault import Fault
 from headgate_resilience.chaos.stage import NotHere, Stage
 from headgate_resilience.chaos.watching.recovery import longest_stall
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -71,12 +73,13 @@ class Conductor:
         self.marks += marks
         with ThreadPoolExecutor(len(faults), thread_name_prefix="chaos-fault") as pool:
             list(pool.map(lambda pair: self._inject(number, *pair), zip(faults, marks, strict=True)))
-        is_steady = self.stage.quiet.wait_steady(self.steady_s, self.stage.over.is_set)
+        self._mend_servers()
+        lagging = self.stage.quiet.wait_steady(self.steady_s, self.stage.over.is_set)
         steady_ms = self.now_ms()
-        if not is_steady and not self.stage.over.is_set():
-            self.unsteady.append(f"{names}: still lagging after {self.steady_s:.0f} s")
+        if lagging and not self.stage.over.is_set():
+            self.unsteady.append(f"{names}: after {self.steady_s:.0f} s still {lagging}")
         for fault, mark in zip(faults, marks, strict=True):
-            mark.steady_ms = steady_ms if is_steady else 0.0
+            mark.steady_ms = 0.0 if lagging else steady_ms
             self._measure(fault, mark, steady_ms)
         self.tell(f"round {number}: {', '.join(_said(mark) for mark in marks)}")
 
@@ -87,9 +90,19 @@ class Conductor:
             mark.detail = fault.act(self.stage, dice)
         except NotHere as error:
             mark.skipped = str(error)
-        except (HeadgateError, OSError) as error:
-            mark.skipped = f"{type(error).__name__}: {error}"
+        except Exception as error:  # a long run goes on, and its report says what went wrong
+            mark.skipped = f"{type(error).__name__}: {error}"[:500]
+            logger.warning("%s could not be injected", fault.name, exc_info=True)
         mark.healed_ms = self.now_ms()
+
+    def _mend_servers(self) -> None:
+        """Start whatever broker is down still."""
+        servers = self.stage.servers
+        for name in servers.names() if servers is not None else ():
+            try:
+                servers.start(name)  # type: ignore[union-attr]
+            except Exception as error:
+                self.unsteady.append(f"{name} does not come back: {error}"[:500])
 
     def _measure(self, fault: Fault, mark: Mark, until_ms: float) -> None:
         if mark.skipped or not fault.stalls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import random
 import secrets
 import sys
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from headgate_graphs.errors import HeadgateError, UserError
+from headgate_graphs.errors import UserError
 from headgate_resilience.chaos.conductor import Conductor
 from headgate_resilience.chaos.faults.catalogue import drawn
 from headgate_resilience.chaos.faults.fault import FILES, NETWORK, S3, SERVERS, Fault
@@ -35,6 +36,8 @@ from headgate_resilience.check import check_log
 from headgate_streams.opening import open_blob_store, open_log
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import Topics
+
+logger = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
 Judge = Callable[[Stage, bool, Tell], Checked]
@@ -55,36 +58,39 @@ class Wanted:
     rounds: Sequence[Sequence[Fault]] | None = None
     """Exactly these, in this order; none draws from `faults` until the time is over."""
     servers: Servers | None = None
+    command: str = ""
+    """How to have this run again; empty for the command as it was called."""
 
 
 def run_chaos(wanted: Wanted, tell: Tell, judge: Judge | None = None) -> ChaosReport:
     """Run, heal, wait for quiet, check, and return the report; it is written into `settings.out`.
 
     Raises:
-        UserError: The settings cannot be used: no broker is named, or there is nothing to inject.
+        UserError: The settings cannot be used: no broker is named, or the blob store's address is none.
+        LogUnavailable: The broker does not answer at the start.
     """
     settings = wanted.settings
     if not wanted.streams.kafka:
         raise UserError("chaos needs a broker: give --kafka host:port")
     began = time.monotonic()
     report = ChaosReport(
-        command=" ".join(["headgate", *sys.argv[1:]]),
+        command=wanted.command or " ".join(["headgate", *sys.argv[1:]]),
         seed=settings.seed,
         settings=settings.model_dump(mode="json"),
         began_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    try:
-        with ExitStack() as stack:
-            stage = _stage(wanted, stack, tell)
+    with ExitStack() as stack:
+        stage = _stage(wanted, stack, tell)
+        try:
             _play(stage, wanted, report, tell)
             _come_to_rest(stage, report, tell)
             report.check = (judge or checked)(stage, report.is_quiet, tell)
-    except (HeadgateError, OSError) as error:
-        report.failure = f"{type(error).__name__}: {error}"
-    finally:
-        report.took_s = time.monotonic() - began
-        written = report.write(settings.out)
-        tell(f"written: {', '.join(map(str, written))}")
+        except Exception as error:  # what was found so far is reported, and this with it
+            report.failure = f"{type(error).__name__}: {error}"
+            logger.exception("the run failed")
+        finally:
+            report.took_s = time.monotonic() - began
+            tell(f"written: {', '.join(map(str, report.write(settings.out)))}")
     return report
 
 

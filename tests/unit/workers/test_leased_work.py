@@ -8,7 +8,7 @@ import time
 import pytest
 
 from headgate_streams.port import LogProducer
-from headgate_workers import TaskContext, task
+from headgate_workers import TaskContext, intake, task
 from tests.support import eventually
 from tests.unit.workers.bench import COMPLETED, FAILED, Bench, registry
 
@@ -139,7 +139,10 @@ def test_stop_reports_leased_runs_that_outlast_the_drain(bench: Bench) -> None:
     assert report.resource_usage.tokens_used == 3
 
 
-def test_plain_work_that_is_older_holds_the_offset_back(bench: Bench) -> None:
+def test_plain_work_that_is_older_holds_the_offset_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "EARLY", 0)
     release = threading.Event()
 
     @task
@@ -213,3 +216,34 @@ def test_a_stop_withdraws_what_is_announced_and_not_begun_and_leaves_its_input(
     with bench.worker(registry(quick)):
         eventually(lambda: len(bench.reports(given)) == 2)
     assert bench.reports(given)[1].headers.status == COMPLETED
+
+
+def test_early_leased_work_begins_when_it_is_committed_and_not_before(bench: Bench) -> None:
+    # Its handler may have ended the process of the partition's last owner: begun uncommitted, it would be
+    # begun by the next one, too.
+    release, begun = threading.Event(), threading.Event()
+    offsets: list[int] = []
+
+    @task
+    def waits(ctx: TaskContext) -> None:
+        begun.set()
+        release.wait(20)
+
+    @task
+    def looks(ctx: TaskContext) -> None:
+        offsets.append(bench.committed_offset())
+
+    older, leased, younger = (
+        bench.task_input("waits"),
+        bench.task_input("looks", leased=True),
+        bench.task_input("quick"),
+    )
+    for one in (older, leased, younger):
+        bench.give(one)
+    with bench.worker(registry(waits, looks, quick), commit_interval_s=60):
+        assert begun.wait(20)
+        bench.report(younger.headers.execution_id)
+        assert "execution_started" not in kinds(bench)
+        release.set()
+        bench.report(leased.headers.execution_id)
+    assert offsets[0] >= 2

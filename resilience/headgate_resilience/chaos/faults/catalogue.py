@@ -14,11 +14,12 @@ from headgate_resilience.chaos.faults import (
     processes,
     records,
     storage,
+    topics,
     trust,
 )
 from headgate_resilience.chaos.faults.fault import Fault, registered
 
-AREAS = (processes, network, brokers, records, storage, clocks, load, trust)
+AREAS = (processes, network, brokers, records, storage, clocks, load, trust, topics)
 """Imported so that they register what they have."""
 MIX = "mix"
 CALM = "none"

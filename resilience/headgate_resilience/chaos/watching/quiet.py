@@ -40,7 +40,7 @@ class Quiet:
         try:
             return {group: self._behind(group, topic, positions) for group, topic in self._groups.items()}
         except HeadgateError as error:
-            logger.debug("the lag cannot be read for now: %s", error)
+            logger.info("the lag cannot be read for now: %s", error)
             return None
 
     def _behind(self, group: str, topic: str, positions: Mapping[TopicPartition, int]) -> int:
@@ -53,16 +53,20 @@ class Quiet:
         offsets = {place: committed.offset if committed else 0 for place, committed in known.items()}
         return sum(max(0, end - offsets.get(place, 0)) for place, end in wanted.items())
 
-    def wait_steady(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False) -> bool:
-        """Return whether the groups have come so far as the log was a moment ago, within the time."""
+    def wait_steady(self, timeout_s: float, is_over: Callable[[], bool] = lambda: False) -> str:
+        """Return once the groups have come so far as the log was a moment ago.
+
+        The text is empty then; it says what lags still when the time is over.
+        """
         deadline = time.monotonic() + timeout_s
+        lag: dict[str, int] | None = None
         while time.monotonic() < deadline and not is_over():
             positions = dict(self._timeline.seen)
             time.sleep(STALE_S)
             lag = self.lag(positions)
             if lag is not None and not any(lag.values()):
-                return True
-        return False
+                return ""
+        return f"lag {_text(lag)}"
 
     def wait_quiet(self, timeout_s: float, tell: Callable[[str], None]) -> bool:
         """Return whether every acknowledged lifetime has ended and nothing lags, within the time."""

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from headgate_resilience.check.outputs import Dispatch
+from headgate_resilience.check.facts import Dispatch
 
 LEASE_MS: Final = 10_000
 GRACE_MS: Final = 300_000

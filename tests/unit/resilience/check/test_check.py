@@ -405,6 +405,7 @@ def test_i9_log_files_hold_no_canary(tmp_path: Path) -> None:
     story = Story()
     story.register(LOOP)
     story.start(value="canary-acme-1")
+    story.topics.is_read = False
     (tmp_path / "gate.log").write_text("all is well\n")
     from headgate_resilience.check import Check
 
