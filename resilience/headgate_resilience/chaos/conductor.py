@@ -109,7 +109,8 @@ class Conductor:
             return
         timeline = self.stage.timeline
         whose = {"gate": timeline.gate_lags, "worker": timeline.worker_lags}
-        stalls = [longest_stall(whose[one], mark.began_ms, until_ms) for one in fault.stalls.split()]
+        from_ms = mark.healed_ms if fault.is_from_healing else mark.began_ms
+        stalls = [longest_stall(whose[one], from_ms, until_ms) for one in fault.stalls.split()]
         longest = max(stalls, key=lambda stall: stall.seconds)
         mark.recovery_s, mark.recovery_where = round(longest.seconds, 3), longest.where
 

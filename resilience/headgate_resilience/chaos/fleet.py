@@ -206,16 +206,22 @@ class Fleet:
             if place.pid is None:
                 self._start(place)
 
-    def close(self) -> None:
-        """End everything: asked first, then killed."""
-        self._over.set()
-        self._thread.join(10.0)
-        for place in self.places:
-            _signal(place, signal.SIGCONT)
-            _signal(place, signal.SIGTERM)
+    def rest(self) -> None:
+        """End every process until it is let up: asked first, then killed."""
+        with self._lock:
+            for place in self.places:
+                place.is_doomed = place.is_held_down = True
+                _signal(place, signal.SIGCONT)
+                _signal(place, signal.SIGTERM)
         for place in self.places:
             if place.process is not None:
                 _wait(place.process, 15.0)
+
+    def close(self) -> None:
+        """End everything for good."""
+        self._over.set()
+        self._thread.join(10.0)
+        self.rest()
 
     # Restarting ------------------------------------------------------------------------------------------
 

@@ -38,5 +38,6 @@ for _name, _hard, _text in (("term", False, "ended (SIGTERM)"), ("kill", True, "
         f"A broker is {_text} and started again; a group's coordinator moves, if there is another.",
         stalls="gate worker",
         bound_s=BACK_S,
+        is_from_healing=True,
         needs=(SERVERS,),
     )(_restart(hard=_hard))

@@ -37,6 +37,8 @@ class Fault:
     """Whose longest stall is its recovery time: `gate`, `worker` or both, with a space."""
     bound_s: float | None = None
     """How long that may be."""
+    is_from_healing: bool = False
+    """Whether it counts from when the fault is healed, as when what is broken is not ours."""
     needs: frozenset[str] = frozenset()
     weight: int = 2
     """How often a mix takes it; 0 for only when it is asked for."""
@@ -52,6 +54,7 @@ def fault(
     *,
     stalls: str = "",
     bound_s: float | None = None,
+    is_from_healing: bool = False,
     needs: tuple[str, ...] = (),
     weight: int = 2,
 ) -> Callable[[Act], Act]:
@@ -59,7 +62,7 @@ def fault(
 
     def register(act: Act) -> Act:
         whole = f"{id}-{name}"
-        _ALL[whole] = Fault(id, whole, text, act, stalls, bound_s, frozenset(needs), weight)
+        _ALL[whole] = Fault(id, whole, text, act, stalls, bound_s, is_from_healing, frozenset(needs), weight)
         return act
 
     return register
