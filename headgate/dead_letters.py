@@ -107,8 +107,7 @@ class DeadLetters:
         if partition.isdecimal() and offset.isdecimal() and len(letter_id) < 40:
             where = TopicPartition(self._topics.dead_letters, int(partition))
             if where in self._places(None):
-                records = read_to_now(self._log, [where], lambda _, first: max(first, int(offset)))
-                for one in _letters(records):
+                for one in _letters(read_to_now(self._log, [where])):
                     if one.offset == int(offset):
                         return one
         raise UserError(f"no dead letter {letter_id[:64]!a}: see `headgate dlq list --every-tenant`")
@@ -218,8 +217,12 @@ class DeadLetters:
 
 
 def _letters(records: Iterator[LogRecord]) -> Iterator[FoundLetter]:
-    """Yield the letters among records of whole partitions, each with what became of it."""
+    """Yield the letters among records of whole partitions, each with what became of it.
+
+    A gate or a worker that died before it committed says the same of a record again: the first letter counts.
+    """
     letters: dict[tuple[int, int], FoundLetter] = {}
+    about_records: set[tuple[str, int, int]] = set()
     for record in records:
         mark = _mark_in(record)
         if mark is not None:
@@ -233,6 +236,10 @@ def _letters(records: Iterator[LogRecord]) -> Iterator[FoundLetter]:
             letter = decode(record, DeadLetter)
         except BadRecord:
             continue  # nobody but gates and workers writes here; what else is there is no letter
+        about_record = (letter.topic, letter.partition, letter.offset)
+        if about_record in about_records:
+            continue
+        about_records.add(about_record)
         letters[(record.partition, record.offset)] = FoundLetter(
             record.partition, record.offset, record.timestamp_ms, letter
         )

@@ -32,8 +32,7 @@ Lineage = tuple[Fork, ...]
 """Frames from the outermost fork to the innermost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(NamedTuple):
     """Go to `target` now, with this lineage."""
 
     target: str
@@ -54,8 +53,7 @@ class JoinArrival:
     """What the plan behind the join carries on: the lineage outside the fork."""
 
 
-@dataclass(frozen=True, slots=True)
-class Routes:
+class Routes(NamedTuple):
     """Where a result goes: hops and arrivals in edge order, or the end of the lifetime."""
 
     hops: tuple[Hop, ...] = ()
@@ -81,6 +79,11 @@ class GraphOrchestrator:
             for edge in graph.edges
             if edge.config.when is not None
         }
+        self._looking = frozenset(edge.source for edge in graph.edges if edge.config.when is not None)
+        self.targets: Mapping[str, Mapping[str, Edge]] = {
+            node_id: {edge.target: edge for edge in edges} for node_id, edges in graph.outgoing.items()
+        }
+        """The edges out of each node, by where they lead."""
         ways = Reachability(graph)
         self._fork_of_join = {plan_id: ways.fork_of(plan_id) for plan_id in joins(graph)}
         self.tasks = TaskRouter(self)
@@ -93,7 +96,7 @@ class GraphOrchestrator:
 
     def needs_facts(self, node_id: str) -> bool:
         """Whether routing out of the node looks at the result at all."""
-        return any(edge.config.when is not None for edge in self.graph.outgoing[node_id])
+        return node_id in self._looking
 
     def fork(self, node_id: str, execution_id: str, targets: Sequence[str], lineage: Lineage) -> list[Hop]:
         """Return one hop per target, each with its own frame; older frames of the same fork are replaced."""
@@ -131,10 +134,13 @@ class TaskRouter:
         no edge of the node has a condition.
         """
         known = self._orchestrator
+        edges = known.graph.outgoing[node_id]
+        if len(edges) == 1 and facts is None and edges[0].type is EdgeKind.NORMAL:
+            return Routes((Hop(edges[0].target, lineage),))  # so it is at nearly every task
         one: Edge | None = None
         parallel: list[str] = []
         arrivals: list[JoinArrival] = []
-        for edge in known.graph.outgoing[node_id]:
+        for edge in edges:
             if edge.type in (EdgeKind.NORMAL, EdgeKind.FINAL) and one is not None:
                 continue
             try:
@@ -171,7 +177,11 @@ class PlanRouter:
         ends the lifetime. More than one, or one over a PARALLEL edge, makes a fork.
         """
         graph = self._orchestrator.graph
-        edges = {edge.target: edge for edge in graph.outgoing[node_id]}
+        edges = self._orchestrator.targets[node_id]
+        if len(next_ids) == 1:
+            only = edges.get(next_ids[0])
+            if only is not None and only.type is EdgeKind.NORMAL:
+                return Routes((Hop(only.target, lineage),))  # so it is at nearly every plan
         chosen = list(dict.fromkeys(next_ids))
         if (END in chosen and END in edges) or (not chosen and END in edges):
             return Routes(final=True)

@@ -14,11 +14,10 @@ from headgate_graphs.model import AgentGraph, Definition, DurationMs, Name, Nano
 from headgate_graphs.progress import GraphOrchestrator
 from headgate_guardrails.fold.controller import describe
 from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
-from headgate_guardrails.fold.ledger import NOTHING, Amount, Spend, charge_of
+from headgate_guardrails.fold.ledger import NOTHING, Amount, Charge, Spend, settle
 from headgate_guardrails.fold.rules import VERDICTS, compile_policy
 from headgate_guardrails.fold.state import Lifetime, PolicyBook, Tenant
 from headgate_guardrails.policy import Count, Policy, load_policy
-from headgate_protos.v1 import common_pb2 as pb
 
 CLOCK_MS = 1_700_000_000_000
 """The moment at which cases are judged; windows hold all that a case says was spent."""
@@ -158,19 +157,11 @@ def _matches(policy: Policy, case: Case) -> list[Match]:
         return evaluator.at_admission(
             tenant, lifetime, CLOCK_MS, Candidate(graph, node, asked.iteration, 1, hold, None)
         )
-    usage = pb.ResourceUsage(
-        tokens_used=asked.tokens_used,
-        cost_nano_usd=asked.cost_nano_usd,
-        latency_ms=asked.latency_ms,
-        model=asked.model,
-    )
-    charge = charge_of(usage, asked.payload_bytes)
-    for spend in (tenant.spend, lifetime.spend):
-        spend.settle(charge)
-    for window in tenant.window_list:
-        window.settle(CLOCK_MS, charge)
+    charge = Charge(asked.tokens_used, asked.cost_nano_usd, asked.latency_ms, 0, 0, 0, asked.payload_bytes)
+    windows = [spend for window in tenant.window_list for spend in window.scopes(CLOCK_MS)]
+    settle([tenant.spend, lifetime.spend, *windows], charge)
     it = Candidate(
-        graph, node, asked.iteration, 1, NOTHING, usage, asked.success, asked.payload_bytes, asked.fan_out
+        graph, node, asked.iteration, 1, NOTHING, charge, asked.model, asked.success, asked.fan_out
     )
     return evaluator.at_settlement(tenant, lifetime, CLOCK_MS, it, None)
 

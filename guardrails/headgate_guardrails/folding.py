@@ -106,13 +106,15 @@ class PartitionFold:
     def apply(self, record: LogRecord) -> Sequence[Output]:
         """Fold the next record; when a tenant must be held, fold again up to it first.
 
+        Returns nothing for a record before `loud_from`.
+
         Raises FoldFailed for a bug that cannot be blamed on one tenant, or that this binary alone has.
         """
         for _ in range(MAX_HOLDS):
             try:
                 if self._is_behind:
                     self._catch_up(record.offset)
-                return self.engine.apply(record)
+                return self.engine.apply(record, is_silent=record.offset < self.loud_from)
             except TenantFault as fault:
                 self._hold(self._judged(fault))
             except HoldNeeded as needed:
@@ -155,7 +157,7 @@ class PartitionFold:
 
     def _catch_up(self, offset: int) -> None:
         for record in read_range(self._log, self.place, self.state.next_offset, offset):
-            self.engine.apply(record)
+            self.engine.apply(record, is_silent=True)
         self._is_behind = False
 
     def _judged(self, fault: TenantFault) -> Hold:

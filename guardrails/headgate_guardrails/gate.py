@@ -38,7 +38,7 @@ from headgate_guardrails.folding import PartitionFold, surroundings
 from headgate_guardrails.settings import GateSettings
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LogicVersionActivated, Tick
 from headgate_streams.blobs import BlobStore
-from headgate_streams.codec import encode
+from headgate_streams.codec import headers_of
 from headgate_streams.crash import crash_point
 from headgate_streams.flood import FloodLimit
 from headgate_streams.letters import tell
@@ -46,7 +46,7 @@ from headgate_streams.port import Committed, Log, LogConsumer, LogProducer, LogR
 from headgate_streams.publisher import ExecutionPublisher
 from headgate_streams.settings import StreamSettings
 from headgate_streams.signing import ticket
-from headgate_streams.topics import partition_for
+from headgate_streams.topics import partition_for, spread
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,8 @@ class Gate:
         self._checkpoints = CheckpointStore(log, blobs, self._topics)
         self._means = surroundings(log, self._topics.executions, settings)
         self._shards: dict[int, Shard] = {}
-        self._queues: set[str] = {""}
+        self._names: dict[tuple[str, str], str] = {}
+        """Topics by kind of output and queue."""
         self._flood = FloodLimit(self._settings.dead_letter_limit_per_minute)
         self._consumer: LogConsumer
         self._producer: LogProducer
@@ -155,11 +156,10 @@ class Gate:
                 continue
             outputs = shard.fold.apply(record)
             shard.last = record
-            if record.offset >= shard.fold.loud_from:
-                for output in outputs:
-                    self._append(output)
-                    if output.topic == DEAD_LETTERS:
-                        self._on_letter(shard.place, output.message)
+            for output in outputs:
+                self._append(output)
+                if output.topic == DEAD_LETTERS:
+                    self._on_letter(shard.place, output.message)
             if shard.fold.found:
                 self._note(shard)
         crash_point("after-fold")
@@ -186,30 +186,33 @@ class Gate:
             self._consumer.pause([place])
 
     def _append(self, output: Output) -> None:
-        topic, key = self._address(output)
-        value, headers = encode(output.message, output.tenant_id)
+        kind = output.topic
+        if kind in (TASK_INPUTS, PLAN_INPUTS):
+            partition = spread(output.key, self._partitions)
+        else:
+            partition = partition_for(output.tenant_id, self._partitions)
         self._producer.append(
-            topic,
-            partition_for(key, self._partitions),
+            self._names.get((kind, output.queue)) or self._name(kind, output.queue),
+            partition,
             key=output.key.encode(),
-            value=value,
-            headers=headers,
+            value=output.value,
+            headers=headers_of(output.kind.__name__, output.tenant_id),
         )
 
-    def _address(self, output: Output) -> tuple[str, str]:
-        """Return the topic, and the text that chooses the partition."""
-        kind, topics = output.topic, self._topics
-        if kind in (TASK_INPUTS, PLAN_INPUTS):
-            if output.queue not in self._queues:
-                self._log.create_topics(topics.descriptions(self._partitions, [output.queue]))
-                self._queues.add(output.queue)
-            make = topics.task_inputs if kind == TASK_INPUTS else topics.plan_inputs
-            return make(output.queue), output.key
-        if kind == CONTROL_EVENTS:
-            return topics.control_events, output.tenant_id
-        if kind == LIFETIMES:
-            return topics.lifetimes, output.tenant_id
-        return topics.dead_letters, output.tenant_id
+    def _name(self, kind: str, queue: str) -> str:
+        """Return the name of a topic, which is made first when it is of a queue that is new here."""
+        topics = self._topics
+        if queue:
+            self._log.create_topics(topics.descriptions(self._partitions, [queue]))
+        names = {
+            TASK_INPUTS: topics.task_inputs(queue),
+            PLAN_INPUTS: topics.plan_inputs(queue),
+            CONTROL_EVENTS: topics.control_events,
+            LIFETIMES: topics.lifetimes,
+            DEAD_LETTERS: topics.dead_letters,
+        }
+        self._names |= {(kind, queue): name for kind, name in names.items()}
+        return names[kind]
 
     # -- 3: commit ---------------------------------------------------------------------------------
 

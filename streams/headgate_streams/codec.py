@@ -22,7 +22,6 @@ from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 from headgate_streams.blobs import is_sha256
 from headgate_streams.headers import MAX_HEADER_BYTES, MAX_HEADERS, SCHEMA, TENANT, TYPE, size_of
-from headgate_streams.letters import dead_letter as dead_letter
 from headgate_streams.limits import MAX_DEPTH, is_nested, refuse_bombs
 from headgate_streams.port import Headers, LogRecord
 
@@ -42,11 +41,12 @@ _KEYED_BY_EXECUTION: Final = frozenset({TaskInput, PlanInput})
 
 def encode(message: Message, tenant: str) -> tuple[bytes, Headers]:
     """Return the value and the headers of a record that carries `message` for `tenant`."""
-    return message.SerializeToString(), _headers(type(message).__name__, tenant)
+    return message.SerializeToString(), headers_of(type(message).__name__, tenant)
 
 
 @lru_cache(maxsize=65_536)
-def _headers(kind: str, tenant: str) -> Headers:
+def headers_of(kind: str, tenant: str) -> Headers:
+    """Return the headers of a record that carries a message of this kind for `tenant`."""
     return ((TYPE, kind.encode()), (SCHEMA, SCHEMA_VERSION), (TENANT, tenant.encode()))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
-_READ_S: Final = 120.0
+READ_S: Final = 120.0
 """How long one object may take to arrive, whatever trickles in meanwhile."""
 _PART_BYTES: Final = 1_048_576
 _MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -36,11 +36,11 @@ SHA-256, so further checksums, which not every compatible store knows, add nothi
 
 def _read(body: StreamingBody, most_bytes: int, key: str) -> bytes:
     """Return what the body holds, up to `most_bytes`; raises BlobUnavailable for one that only trickles."""
-    content, deadline_s = bytearray(), time.monotonic() + _READ_S
+    content, deadline_s = bytearray(), time.monotonic() + READ_S
     while len(content) < most_bytes and (part := body.read(min(_PART_BYTES, most_bytes - len(content)))):
         content += part
         if time.monotonic() > deadline_s:
-            raise BlobUnavailable(f"blob {key} has not been read within {_READ_S:.0f} s")
+            raise BlobUnavailable(f"blob {key} has not been read within {READ_S:.0f} s")
     return bytes(content)
 
 

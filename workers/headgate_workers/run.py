@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headgate_workers.runner import Runner
 
 _LOGGER = logging.getLogger("headgate.handler")
-_MOST_NEXT = 10_000
+MAX_NEXT = 10_000
 """The largest `max_fan_out` of a graph."""
 _COMPLETED = ExecutionStatus.EXECUTION_STATUS_COMPLETED
 
@@ -225,7 +225,7 @@ class Run:
     async def _decision(self, value: Any) -> Outcome:
         decision = _checked(value)
         allowed = len(self.work.received.allowed_next_ids) if isinstance(self.work.received, PlanInput) else 0
-        if len(decision.next) > max(allowed, _MOST_NEXT):
+        if len(decision.next) > max(allowed, MAX_NEXT):
             # The gate says so too; this many would not even travel.
             return failed("FANOUT", f"the plan named {len(decision.next)} tasks", retryable=True)
         packer = self._runner.packer

@@ -7,6 +7,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ class HandlerThreads:
         self._lock = threading.Lock()
         self._free = 0
         """Idle threads minus waiting jobs."""
+        self._settled: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+        """What the loop does not know of yet; it is woken for the first, not for each."""
 
     def run(self, function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
         """Begin `function` in a thread; return a future of the loop, which must be the running one."""
@@ -35,7 +38,7 @@ class HandlerThreads:
             must_grow = self._free < 0
             if must_grow:
                 self._free += 1
-        job = _job(self._loop, future, function, arguments)
+        job = partial(self._do, future, function, arguments)
         if must_grow:
             threading.Thread(target=self._work, args=(job,), name="headgate-handler", daemon=True).start()
         else:
@@ -61,33 +64,31 @@ class HandlerThreads:
                 self._free -= 1
                 return None
 
-
-def _job(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], function: Callable[..., T], arguments: Any
-) -> Callable[[], None]:
-    def run() -> None:
+    def _do(self, future: asyncio.Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
         try:
             value = function(*arguments)
         except StopIteration as error:  # a future cannot carry it
-            _settle(loop, future, None, RuntimeError(f"the handler raised StopIteration: {error}"))
+            self._settle(future, None, RuntimeError(f"the handler raised StopIteration: {error}"))
         except BaseException as error:
-            _settle(loop, future, None, error)
+            self._settle(future, None, error)
         else:
-            _settle(loop, future, value, None)
+            self._settle(future, value, None)
 
-    return run
+    def _settle(self, future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+        with self._lock:
+            self._settled.append((future, value, error))
+            if len(self._settled) > 1:
+                return
+        with contextlib.suppress(RuntimeError):  # the worker has ended; nobody waits any more
+            self._loop.call_soon_threadsafe(self._tell)
 
-
-def _settle(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], value: Any, error: BaseException | None
-) -> None:
-    def settle() -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
-
-    with contextlib.suppress(RuntimeError):  # the worker has ended; nobody waits any more
-        loop.call_soon_threadsafe(settle)
+    def _tell(self) -> None:
+        with self._lock:
+            settled, self._settled = self._settled, []
+        for future, value, error in settled:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import islice
 from math import inf
-from typing import Any
 
 from headgate_graphs.ids import is_name
 from headgate_graphs.model import Plan, Task
 from headgate_guardrails.fold import ending, routing
 from headgate_guardrails.fold.controller import describe
-from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
-from headgate_guardrails.fold.flow import HUMAN, SUBGRAPH, Flow, hold_of, is_leased, timeout_of
+from headgate_guardrails.fold.evaluator import Candidate, Match, PolicyEvaluator, verdict_of
+from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import leave, reserve
-from headgate_guardrails.fold.ledger import NOTHING, Amount
+from headgate_guardrails.fold.inputs import MAX_INPUT_BYTES
 from headgate_guardrails.fold.rules import ABORT, PAUSE, REJECT, THROTTLE
 from headgate_guardrails.fold.state import InFlight, Lifetime, Tenant, Work
-from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Turn, stamp
+from headgate_guardrails.fold.terms import HUMAN, SUBGRAPH, Terms
+from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Turn
+from headgate_guardrails.fold.wire import nested
 from headgate_protos.v1 import common_pb2 as pb
-from headgate_protos.v1 import control_pb2, plan_pb2, task_pb2
+from headgate_protos.v1 import control_pb2
 from headgate_streams.signing import ticket
 
-START_WITHIN_MS = 3_600_000
-"""How long an input may wait for a worker before it is dispatched anew."""
-LEASE_MS = 10_000
-"""How long an announced run may be silent; heartbeats come at a third of it."""
-MAX_INPUT_BYTES = 1_000_000
-"""An input above this would not fit into a record of the log."""
 MAX_LOOKED_AT = 64
 """Waiting lifetimes that are looked at for one whose work fits, so that a long line costs no more."""
 
@@ -41,25 +35,33 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
     if lifetime.is_paused or (tenant.frozen and _is_frozen(tenant, lifetime)):
         lifetime.parked.append(work)
         return
-    node = lifetime.graphs.nodes[work.node_id]
-    if not from_queue and not (_has_room(tenant, lifetime, node) and _is_first(tenant, lifetime, node)):
+    terms = lifetime.terms[work.node_id]
+    node = terms.node
+    may_wait = (terms.is_counted or tenant.waiting) and not from_queue
+    if may_wait and not (_has_room(tenant, lifetime, node) and _is_first(tenant, lifetime, node)):
         # Judged when its turn comes: what is held now will have been settled by then.
         lifetime.queued.append(work)
         tenant.waiting.join(lifetime.lifetime_id, lifetime.priority, lifetime.graph_key[0])
         tenant.waiting.may_move |= _has_room(tenant, lifetime, node)
         return
-    hold = hold_of(node)
     next_id = flow.id_of(work)
-    if tenant.evaluator is not None:
-        candidate = Candidate(lifetime.graphs.graph, node, work.iteration, work.attempt, hold, None)
-        matches = tenant.evaluator.at_admission(tenant, lifetime, flow.turn.clock, candidate)
+    if tenant.evaluator is not None and not tenant.evaluator.surely_admits(
+        tenant, lifetime, flow.turn.clock, work.node_id, work.iteration, terms.hold
+    ):
+        matches = _asked(flow, work, terms, tenant.evaluator)
         if matches:
             flow.control.mention(lifetime, matches, next_id, work.node_id)
             verdict = verdict_of(matches)
             if verdict >= THROTTLE:
                 _refuse(flow, work, next_id, verdict, [m for m in matches if not m.rule.shadow])
                 return
-    _dispatch(flow, work, next_id, node, hold)
+    _dispatch(flow, work, next_id, terms)
+
+
+def _asked(flow: Flow, work: Work, terms: Terms, evaluator: PolicyEvaluator) -> list[Match]:
+    lifetime = flow.lifetime
+    candidate = Candidate(lifetime.graphs.graph, terms.node, work.iteration, work.attempt, terms.hold, None)
+    return evaluator.at_admission(flow.tenant, lifetime, flow.turn.clock, candidate)
 
 
 def _refuse(flow: Flow, work: Work, next_id: str, verdict: int, obeyed: Sequence[Match]) -> None:
@@ -100,7 +102,7 @@ def reject(flow: Flow, work: Work, rejected_id: str, matches: Sequence[Match]) -
         ending.end(flow, pb.LIFETIME_STATUS_FAILED, f"plan {work.node_id} was rejected: {reason}")
         return
     refused = flow.unreported(work, rejected_id, pb.EXECUTION_STATUS_REJECTED, "REJECTED", reason)
-    routing.task_done(flow, work, refused)
+    routing.task_done(flow, work, rejected_id, refused)
 
 
 # -- freezing and room -----------------------------------------------------------------------------
@@ -175,75 +177,43 @@ def _next_waiting(tenant: Tenant) -> tuple[Lifetime, int] | None:
 # -- dispatch --------------------------------------------------------------------------------------
 
 
-def _dispatch(flow: Flow, work: Work, new_id: str, node: Task | Plan, hold: Amount) -> None:
-    lifetime, turn = flow.lifetime, flow.turn
-    timeout = timeout_of(node)
-    nobody = isinstance(node, Task) and node.type in (HUMAN, SUBGRAPH)
-    leased = not nobody and is_leased(node)
-    due = turn.clock + (timeout if nobody else START_WITHIN_MS if leased else START_WITHIN_MS + timeout)
-    flight = InFlight(work, NOTHING if nobody else hold, due, leased)
-    message = None if nobody else _input(flow, work, new_id, node, flight, timeout)
-    if message is not None and message.ByteSize() > MAX_INPUT_BYTES:
+def _dispatch(flow: Flow, work: Work, new_id: str, terms: Terms) -> None:
+    lifetime, node = flow.lifetime, terms.node
+    due = flow.turn.clock + terms.wait_ms
+    parts = _written(flow, work, new_id, due, terms) if terms.is_served else None
+    if parts is not None and len(parts[0]) + len(parts[1]) > MAX_INPUT_BYTES:
         reason = f"INPUT_TOO_LARGE: what node {node.id} would be given exceeds a record"
         ending.end(flow, pb.LIFETIME_STATUS_FAILED, reason)
         return
-    lifetime.inflight[new_id] = flight
+    flight = lifetime.inflight[new_id] = InFlight(work, terms.reserved, due, terms.is_leased)
     leave(flow.tenant, lifetime, flight, 1)
-    reserve(flow.tenant, lifetime, flight.hold or NOTHING)
+    reserve(flow.tenant, lifetime, terms.reserved)
     flow.arm(due)
-    if message is not None:
-        topic = PLAN_INPUTS if isinstance(node, Plan) else TASK_INPUTS
-        turn.emit(topic, new_id, flow.tenant.tenant_id, message, node.config.queue or "")
+    if parts is not None:
+        _send(flow, new_id, terms, parts)
     elif isinstance(node, Task) and node.type == HUMAN:
         _ask(flow, flight, node)
-    elif isinstance(node, Task):
+    elif isinstance(node, Task) and node.type == SUBGRAPH:
         _descend(flow, new_id, work, node)
 
 
-def _input(
-    flow: Flow, work: Work, new_id: str, node: Task | Plan, flight: InFlight, timeout: int
-) -> task_pb2.TaskInput | plan_pb2.PlanInput:
-    lifetime = flow.lifetime
-    message: Any
-    if isinstance(node, Plan):
-        message = plan_pb2.PlanInput(
-            tenant_id=flow.tenant.tenant_id,
-            upstream_task_executions=work.upstreams,
-            allowed_next_ids=[edge.target for edge in lifetime.graphs.graph.outgoing[node.id]],
-        )
-    else:
-        message = task_pb2.TaskInput(tenant_id=flow.tenant.tenant_id, input_data=work.input_data)
-    headers = message.headers
-    flow.identify(headers, work, new_id)
-    headers.status = pb.EXECUTION_STATUS_PENDING
-    stamp(headers.deadline, flight.due)
-    stamp(headers.timeout, timeout)
-    message.start_input.CopyFrom(lifetime.start_input)
-    message.params_json = _params_of(node)
-    if flight.hold is not None and not flight.hold.is_zero:
-        message.hold.tokens_used, message.hold.cost_nano_usd = flight.hold
-    if flight.leased:
-        message.leased = True
-        stamp(message.start_by, flight.due)
-        stamp(message.lease, LEASE_MS)
-    if lifetime.ticket_key:
-        secret = flow.turn.secrets[lifetime.ticket_key]
-        message.ticket = ticket(secret, flow.tenant.tenant_id, new_id)
-    return message  # type: ignore[no-any-return]
+def _written(flow: Flow, work: Work, new_id: str, due: int, terms: Terms) -> tuple[bytes, bytes] | None:
+    """Return the input around its source; None when nobody wants it and it is not too large for a record."""
+    lifetime, tenant_id = flow.lifetime, flow.tenant.tenant_id
+    if flow.turn.is_silent and terms.form.is_surely_small(lifetime, work):
+        return None
+    key = lifetime.ticket_key
+    proof = ticket(flow.turn.secrets[key], tenant_id, new_id) if key else b""
+    return terms.form.write(tenant_id, lifetime, work, new_id, due, proof)
 
 
-def _params_of(node: Task | Plan) -> str:
-    """Return the node's parameters as JSON; a rules plan carries its rules."""
-    config = node.config
-    if isinstance(node, Plan) and node.type == "rules":
-        rules = sorted(node.config.rules, key=lambda rule: -rule.priority)
-        params: dict[str, Any] = dict(config.params)
-        params["rules"] = [{"when": rule.when, "next": list(rule.next)} for rule in rules]
-        params["default"] = list(node.config.default_next)
-        return json.dumps(params, sort_keys=True, separators=(",", ":"))
-    if not config.params:
-        return ""
-    return json.dumps(config.params, sort_keys=True, separators=(",", ":"))
+def _send(flow: Flow, new_id: str, terms: Terms, parts: tuple[bytes, bytes]) -> None:
+    turn, form = flow.turn, terms.form
+    if turn.is_silent:
+        return
+    value = b"".join((parts[0], nested(form.source_tag, turn.source()), parts[1]))
+    topic = PLAN_INPUTS if terms.is_plan else TASK_INPUTS
+    turn.emit_written(topic, new_id, flow.tenant.tenant_id, form.kind, value, terms.queue)
 
 
 def _ask(flow: Flow, flight: InFlight, node: Task) -> None:

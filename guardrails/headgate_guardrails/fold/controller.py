@@ -47,6 +47,8 @@ class ExecutionController:
     ) -> None:
         """Publish one control event."""
         turn = self.turn
+        if turn.is_silent:
+            return
         event = control_pb2.ExecutionEvent(
             event_id=f"{turn.state.partition}-{turn.offset}-{len(turn.outputs)}",
             tenant_id=self.tenant.tenant_id,
@@ -107,6 +109,8 @@ class ExecutionController:
 
     def view(self, lifetime: Lifetime) -> None:
         """Publish the lifetime as it stands; an ended one under a key that no late repeat can hide."""
+        if self.turn.is_silent:
+            return
         key = f"{self.tenant.tenant_id}/{lifetime.lifetime_id}"
         if lifetime.ended_at:
             key += "/end"

@@ -173,7 +173,7 @@ def _tell_parent(flow: Flow) -> None:
         execution = above.unreported(
             work, flight_id, pb.EXECUTION_STATUS_FAILED, f"SUBGRAPH_{word}", lifetime.reason
         )
-    routing.task_done(above, work, execution)
+    routing.task_done(above, work, flight_id, execution)
     settle_down(above)
 
 

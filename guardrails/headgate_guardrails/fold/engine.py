@@ -35,7 +35,8 @@ from headgate_guardrails.fold.quarantine import (
     released,
 )
 from headgate_guardrails.fold.routing import begin
-from headgate_guardrails.fold.settlement import on_heartbeat, on_result, on_started
+from headgate_guardrails.fold.runs import on_heartbeat, on_started
+from headgate_guardrails.fold.settlement import on_result
 from headgate_guardrails.fold.state import LOGIC_VERSION, Lifetime, PartitionState, Tenant
 from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
 from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp
@@ -99,8 +100,8 @@ class GuardrailEngine:
         for name in {state.ticket_key, *(life.ticket_key for life in lifetimes_of(state))} - {""}:
             require(Turn(state, state.next_offset, surroundings.secrets), name)
 
-    def apply(self, record: LogRecord) -> list[Output]:
-        """Fold one record; return its outputs in order, each with its source.
+    def apply(self, record: LogRecord, *, is_silent: bool = False) -> list[Output]:
+        """Fold one record; return its outputs in order, each with its source; none when `is_silent`.
 
         Raises UnknownLogic and UnknownTicketKey when this process must not fold the partition, TenantFault
         and HoldNeeded when it must fold it again with a tenant held. Any other exception is a bug. After any
@@ -112,7 +113,7 @@ class GuardrailEngine:
         if self._holds:
             for hold in self._holds.get(record.offset, ()):
                 hold_tenant(state, hold)
-        turn = Turn(state, record.offset, self._surroundings.secrets)
+        turn = Turn(state, record.offset, self._surroundings.secrets, is_silent)
         if state.heap and state.heap[0][0] <= turn.clock:
             fire_due(turn)
         self._take_or_bury(turn, record)
@@ -243,6 +244,8 @@ class GuardrailEngine:
 
 def bury(turn: Turn, record: LogRecord, error: BadRecord) -> None:
     """Publish the record as a dead letter."""
+    if turn.is_silent:
+        return
     letter = dead_letter(record, error)
     owner = letter.tenant_id or EVERY_TENANT
     turn.emit(DEAD_LETTERS, owner, owner, letter)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_graphs.conditions import ConditionFailed
-from headgate_guardrails.fold.ledger import NOTHING, Amount, Spend, Window
+from headgate_guardrails.fold.ledger import NOTHING, Amount, Charge, Spend, Window
 from headgate_guardrails.fold.progressing import Step, stuck
 from headgate_guardrails.fold.rules import (
     ALLOW,
@@ -24,7 +24,6 @@ from headgate_guardrails.fold.rules import (
     comparison,
     violation,
 )
-from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
 
 if TYPE_CHECKING:
@@ -51,10 +50,10 @@ class Candidate(NamedTuple):
     attempt: int
     requested: Amount
     """What it would reserve; nothing at settlement."""
-    usage: pb.ResourceUsage | None
-    """What it used; None at admission."""
+    charge: Charge | None
+    """What it is charged; None at admission."""
+    model: str = ""
     success: bool = True
-    payload_bytes: int = 0
     fan_out: int = 0
 
 
@@ -82,6 +81,8 @@ class PolicyEvaluator:
         )
         self._models = tuple(r for r in rules if (names := r.allow or r.deny) and names.models is not None)
         self._progress = tuple(r for r in rules if r.no_progress)
+        self._looks_at_results = bool(self._asked_at_settlement or self._models or self._progress)
+        """Whether any rule is asked about a result itself, and not only about sums."""
         self.trail_length = max(
             (
                 max(2 * r.no_progress.repeats * 8, r.no_progress.failures or 0)
@@ -109,6 +110,25 @@ class PolicyEvaluator:
 
     # -- admission ---------------------------------------------------------------------------------
 
+    def surely_admits(
+        self, tenant: Tenant, lifetime: Lifetime, clock: int, node_id: str, iteration: int, hold: Amount
+    ) -> bool:
+        """Whether `at_admission` would find nothing, when that can be said at once.
+
+        So it is for nearly every event, and nothing needs to be made to ask it: that takes a third of the
+        time of the long way.
+        """
+        return not (
+            self._asked_at_admission
+            or tenant.budgets
+            or lifetime.budgets
+            or lifetime.parent is not None
+            or (self._static and self._static_matches.get((lifetime.graph_key, node_id)) != ())
+            or self._over_at_admission(
+                lifetime.spend, tenant.spend, tenant.window_list, clock, lifetime, iteration, hold, None, 0
+            )
+        )
+
     def at_admission(self, tenant: Tenant, lifetime: Lifetime, clock: int, it: Candidate) -> list[Match]:
         """Return every rule that the dispatch would break, strongest first."""
         matches: list[Match] = []
@@ -127,7 +147,8 @@ class PolicyEvaluator:
                     owner,
                     it.iteration if own else 0,
                     it.requested,
-                    it,
+                    None,
+                    it.fan_out,
                 )
             ):
                 matches += self._caps_over(tenant, owner, clock, it, own)
@@ -149,12 +170,34 @@ class PolicyEvaluator:
 
     # -- settlement --------------------------------------------------------------------------------
 
+    def surely_settles(
+        self, tenant: Tenant, lifetime: Lifetime, clock: int, iteration: int, charge: Charge, fan_out: int
+    ) -> bool:
+        """Whether `at_settlement` would find nothing, when that can be said at once."""
+        return not (
+            self._looks_at_results
+            or tenant.budgets
+            or lifetime.budgets
+            or lifetime.parent is not None
+            or self._over_at_settlement(
+                lifetime.spend,
+                tenant.spend,
+                tenant.window_list,
+                clock,
+                lifetime,
+                iteration,
+                NOTHING,
+                charge,
+                fan_out,
+            )
+        )
+
     def at_settlement(
         self, tenant: Tenant, lifetime: Lifetime, clock: int, it: Candidate, step: Step | None
     ) -> list[Match]:
         """Return every rule that a settled execution breaks, strongest first."""
-        usage = it.usage
-        if usage is None:
+        charge = it.charge
+        if charge is None:
             return []
         matches: list[Match] = []
         over = self._over_at_settlement
@@ -172,7 +215,8 @@ class PolicyEvaluator:
                     owner,
                     it.iteration if own else 0,
                     NOTHING,
-                    it,
+                    charge,
+                    it.fan_out,
                 )
             ):
                 matches += self._caps_over(tenant, owner, clock, it, own)
@@ -180,11 +224,11 @@ class PolicyEvaluator:
         for rule in self._asked_at_settlement:
             if _broken(rule, tenant, lifetime, it):
                 matches.append(_condition_match(rule))
-        if self._models and usage.model:
+        if it.model:
             matches += [
-                Match(rule, violation(rule, f"model {usage.model[:128]}"))
+                Match(rule, violation(rule, f"model {it.model[:128]}"))
                 for rule in self._models
-                if _refuses(rule, "models", usage.model)
+                if _refuses(rule, "models", it.model)
             ]
         if step is not None:
             for rule in self._progress:
@@ -214,7 +258,7 @@ class PolicyEvaluator:
             rule = cap.rule
             if not own and (rule.scope != LIFETIME or cap.metric in ("iterations", "depth")):
                 continue
-            if it.usage is not None and rule.verdict == THROTTLE:
+            if it.charge is not None and rule.verdict == THROTTLE:
                 continue
             raised = tenant.budgets if rule.scope == TENANT else owner.budgets
             limit = raised.get((rule.book, rule.name, cap.metric), cap.value)
@@ -301,14 +345,12 @@ _SPEND = {
 
 
 def _of_execution(metric: str, it: Candidate) -> tuple[int, int, int]:
-    if it.usage is None:
+    if it.charge is None:
         asked = {"tokens_used": it.requested.tokens, "cost_nano_usd": it.requested.cost}
         return 0, 0, asked.get(metric, 0)
     if metric == "fan_out":
         return it.fan_out, 0, 0
-    if metric == "payload_bytes":
-        return it.payload_bytes, 0, 0
-    return getattr(it.usage, metric), 0, 0
+    return getattr(it.charge, _SPEND[metric]), 0, 0
 
 
 def _of_scope(metric: str, spend: Spend, held: Spend, it: Candidate) -> tuple[int, int, int]:
@@ -318,7 +360,7 @@ def _of_scope(metric: str, spend: Spend, held: Spend, it: Candidate) -> tuple[in
     if metric == "cost_nano_usd":
         return committed, held.held_cost, it.requested.cost
     if metric == "executions":
-        return committed, held.open_holds, 1 if it.usage is None else 0
+        return committed, held.open_holds, 1 if it.charge is None else 0
     return committed, 0, 0
 
 
@@ -371,8 +413,8 @@ def _refuses(rule: CompiledRule, kind: str, name: str) -> bool:
 Fact = Callable[["Tenant", "Lifetime", Candidate, Spend], Any]
 
 
-def _used(name: str, otherwise: Any = 0) -> Fact:
-    return lambda _t, _l, c, _s: getattr(c.usage, name) if c.usage is not None else otherwise
+def _used(name: str) -> Fact:
+    return lambda _t, _l, c, _s: getattr(c.charge, name) if c.charge is not None else 0
 
 
 def _average(name: str, unit: float = 1.0) -> Fact:
@@ -395,13 +437,13 @@ _STATIC_FACTS: Mapping[str, Callable[[Tenant, Candidate], Any]] = {
     "tenant_id": lambda t, _c: t.tenant_id,
 }
 _FACTS: Mapping[str, Fact] = {
-    "tokens_used": _used("tokens_used"),
-    "cost_usd": lambda _t, _l, c, _s: c.usage.cost_nano_usd / _USD if c.usage is not None else 0.0,
+    "tokens_used": _used("tokens"),
+    "cost_usd": lambda _t, _l, c, _s: c.charge.cost / _USD if c.charge is not None else 0.0,
     "latency_ms": _used("latency_ms"),
     "input_tokens": _used("input_tokens"),
     "output_tokens": _used("output_tokens"),
-    "model": _used("model", ""),
-    "payload_bytes": lambda _t, _l, c, _s: c.payload_bytes,
+    "model": lambda _t, _l, c, _s: c.model,
+    "payload_bytes": _used("payload_bytes"),
     "success": lambda _t, _l, c, _s: c.success,
     "iteration": lambda _t, _l, c, _s: c.iteration,
     "attempt": lambda _t, _l, c, _s: c.attempt,

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from headgate_graphs.ids import execution_id
-from headgate_graphs.model import Plan, Task
+from headgate_graphs.model import Plan
 from headgate_guardrails.fold.controller import ExecutionController
-from headgate_guardrails.fold.holds import NOBODY_SERVES
-from headgate_guardrails.fold.ledger import Amount
 from headgate_guardrails.fold.state import Lifetime, Tenant, Work
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import plan_pb2, task_pb2
 
-LEASED_ABOVE_MS = 60_000
-"""A node that may run longer than this is leased even without limits."""
-TIMEOUT_MS = 60_000
-"""How long a handler may run when its node does not say."""
-HUMAN_TIMEOUT_MS = 86_400_000
-"""How long a person may take when the node does not say."""
-
-HUMAN, SUBGRAPH = NOBODY_SERVES
-
 
 class Flow:
     """One lifetime in one turn."""
 
-    __slots__ = ("control", "lifetime", "tenant", "turn")
+    __slots__ = ("lifetime", "tenant", "turn")
 
     def __init__(self, turn: Turn, tenant: Tenant, lifetime: Lifetime) -> None:
         self.turn = turn
         self.tenant = tenant
         self.lifetime = lifetime
-        self.control = ExecutionController(turn, tenant)
+
+    @property
+    def control(self) -> ExecutionController:
+        """What publishes; most turns have nothing for it."""
+        return ExecutionController(self.turn, self.tenant)
 
     def arm(self, due: int) -> None:
         """See to it that the lifetime is looked at when the clock reaches `due`."""
@@ -76,26 +69,6 @@ class Flow:
         else:
             execution.result.success = True
         return execution
-
-
-def timeout_of(node: Task | Plan) -> int:
-    """Return how long one run of the node may take, in milliseconds."""
-    if node.config.timeout_ms is not None:
-        return node.config.timeout_ms
-    return HUMAN_TIMEOUT_MS if node.type == HUMAN else TIMEOUT_MS
-
-
-def hold_of(node: Task | Plan) -> Amount:
-    """Return what one execution of the node reserves."""
-    limits = node.config.limits
-    return Amount(limits.tokens_used or 0, limits.cost_nano_usd or 0)
-
-
-def is_leased(node: Task | Plan) -> bool:
-    """Whether runs of the node are announced and leased: they are paid for, or they are long."""
-    if node.config.leased is not None:
-        return node.config.leased
-    return not hold_of(node).is_zero or timeout_of(node) > LEASED_ABOVE_MS
 
 
 def payload_of(result: task_pb2.TaskResult | plan_pb2.PlanResult) -> pb.Payload:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from headgate_guardrails.fold.ledger import Amount, charge_of
+from headgate_guardrails.fold.ledger import Amount, Charge, settle
 from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Tenant
-from headgate_protos.v1 import common_pb2 as pb
+from headgate_guardrails.fold.terms import NOBODY_SERVES
 
-NOBODY_SERVES = ("human", "graph")
-"""Task types that are dispatched to no worker."""
 ORPHAN_GRACE_MS = 300_000
 """How long a run that nobody waits for may still report what it spent."""
 
@@ -30,19 +28,16 @@ def release(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
         owner = owner.parent
 
 
-def pay(
-    tenant: Tenant, lifetime: Lifetime, node_id: str, usage: pb.ResourceUsage, clock: int, size: int = 0
-) -> None:
-    """Add what one run used, and the size in bytes of what it made."""
-    charge = charge_of(usage, size)
-    tenant.spend.settle(charge)
-    lifetime.node(node_id).spend.settle(charge)
+def pay(tenant: Tenant, lifetime: Lifetime, node_id: str, charge: Charge, clock: int) -> None:
+    """Add what one run is charged."""
+    scopes = [tenant.spend, lifetime.node(node_id).spend]
     owner: Lifetime | None = lifetime
     while owner is not None:
-        owner.spend.settle(charge)
+        scopes.append(owner.spend)
         owner = owner.parent
     for window in tenant.window_list:
-        window.settle(clock, charge)
+        scopes += window.scopes(clock)
+    settle(scopes, charge)
 
 
 def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> None:
@@ -58,13 +53,12 @@ def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> 
 
 def leave(tenant: Tenant, lifetime: Lifetime, flight: InFlight, by: int) -> None:
     """Count one execution in or out (`by` is 1 or -1) where its graph caps what is in flight."""
-    limits = lifetime.graphs.graph.limits
-    if limits.max_in_flight is None and not limits.max_in_flight_by_type:
+    terms = lifetime.terms[flight.work.node_id]
+    if not terms.is_counted:
         return
     tenant.waiting.may_move |= by < 0
     graph_id = lifetime.graph_key[0]
-    kind = lifetime.graphs.nodes[flight.work.node_id].type
-    for key in ((graph_id, ""), (graph_id, kind)):
+    for key in ((graph_id, ""), (graph_id, terms.node.type)):
         count = tenant.busy.get(key, 0) + by
         if count:
             tenant.busy[key] = count

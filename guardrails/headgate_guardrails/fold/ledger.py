@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from headgate_protos.v1 import common_pb2 as pb
@@ -28,7 +29,7 @@ NOTHING = Amount(0, 0)
 
 
 class Charge(NamedTuple):
-    """What one run is charged, read once from its usage and added to every scope."""
+    """What one run is charged, read once from its usage, added to every scope and compared with every cap."""
 
     tokens: int
     cost: int
@@ -94,44 +95,26 @@ class Spend:
         self.open_holds = 0
         self.payload_bytes = 0
 
-    def settle(self, charge: Charge) -> None:
-        """Add what one run is charged."""
-        tokens, cost, latency, input_tokens, output_tokens, cached_tokens, payload_bytes = charge
-        self.executions += 1
-        total = self.tokens + tokens
-        self.tokens = total if total < MAX_AMOUNT else MAX_AMOUNT
-        total = self.cost + cost
-        self.cost = total if total < MAX_AMOUNT else MAX_AMOUNT
-        total = self.latency_ms + latency
-        self.latency_ms = total if total < MAX_AMOUNT else MAX_AMOUNT
-        total = self.payload_bytes + payload_bytes
-        self.payload_bytes = total if total < MAX_AMOUNT else MAX_AMOUNT
-        if input_tokens or output_tokens or cached_tokens:
-            self.input_tokens = min(self.input_tokens + input_tokens, MAX_AMOUNT)
-            self.output_tokens = min(self.output_tokens + output_tokens, MAX_AMOUNT)
-            self.cached_tokens = min(self.cached_tokens + cached_tokens, MAX_AMOUNT)
-        if tokens > self.max_tokens:
-            self.max_tokens = tokens
-        if cost > self.max_cost:
-            self.max_cost = cost
-        if latency > self.max_latency_ms:
-            self.max_latency_ms = latency
-
     def add(self, other: Spend) -> None:
         """Add the settled sums of a part."""
-        for name in ("executions", "tokens", "cost", "latency_ms", "payload_bytes"):
-            setattr(self, name, min(getattr(self, name) + getattr(other, name), MAX_AMOUNT))
+        self.executions = min(self.executions + other.executions, MAX_AMOUNT)
+        self.tokens = min(self.tokens + other.tokens, MAX_AMOUNT)
+        self.cost = min(self.cost + other.cost, MAX_AMOUNT)
+        self.latency_ms = min(self.latency_ms + other.latency_ms, MAX_AMOUNT)
+        self.payload_bytes = min(self.payload_bytes + other.payload_bytes, MAX_AMOUNT)
 
     def hold(self, amount: Amount) -> None:
         """Reserve."""
-        self.held_tokens += amount.tokens
-        self.held_cost += amount.cost
+        tokens, cost = amount
+        self.held_tokens += tokens
+        self.held_cost += cost
         self.open_holds += 1
 
     def release(self, amount: Amount) -> None:
         """Close one hold, settled or not."""
-        self.held_tokens -= amount.tokens
-        self.held_cost -= amount.cost
+        tokens, cost = amount
+        self.held_tokens -= tokens
+        self.held_cost -= cost
         self.open_holds -= 1
 
     def usage(self) -> pb.ResourceUsage:
@@ -144,6 +127,38 @@ class Spend:
             output_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens,
         )
+
+
+def settle(scopes: Iterable[Spend], charge: Charge) -> None:
+    """Add what one run is charged to every scope.
+
+    One loop over all scopes, because this is done for each event, six times with a few rules, and what is 0
+    in the charge is passed over: a plan has seldom used anything but time.
+    """
+    tokens, cost, latency, input_tokens, output_tokens, cached_tokens, payload_bytes = charge
+    has_split = input_tokens or output_tokens or cached_tokens
+    for spend in scopes:
+        spend.executions += 1
+        total = spend.latency_ms + latency
+        spend.latency_ms = total if total < MAX_AMOUNT else MAX_AMOUNT
+        total = spend.payload_bytes + payload_bytes
+        spend.payload_bytes = total if total < MAX_AMOUNT else MAX_AMOUNT
+        if latency > spend.max_latency_ms:
+            spend.max_latency_ms = latency
+        if tokens:
+            total = spend.tokens + tokens
+            spend.tokens = total if total < MAX_AMOUNT else MAX_AMOUNT
+            if tokens > spend.max_tokens:
+                spend.max_tokens = tokens
+        if cost:
+            total = spend.cost + cost
+            spend.cost = total if total < MAX_AMOUNT else MAX_AMOUNT
+            if cost > spend.max_cost:
+                spend.max_cost = cost
+        if has_split:
+            spend.input_tokens = min(spend.input_tokens + input_tokens, MAX_AMOUNT)
+            spend.output_tokens = min(spend.output_tokens + output_tokens, MAX_AMOUNT)
+            spend.cached_tokens = min(spend.cached_tokens + cached_tokens, MAX_AMOUNT)
 
 
 class Window:
@@ -175,58 +190,58 @@ class Window:
         self.until = (index + 1) * self.part_ms
         if not self.sliding:
             self.spend = Spend()
-        elif any(old < index - self.PARTS for old in self.buckets):
-            # The oldest part counts whole until its last moment is out: never forgotten early.
-            self.buckets = {k: v for k, v in self.buckets.items() if k >= index - self.PARTS}
-            self.spend = Spend()
-            for part in self.buckets.values():
-                self.spend.add(part)
+        else:
+            self._forget(index - self.PARTS)
         return self.spend
 
-    def settle(self, clock_ms: int, charge: Charge) -> None:
-        """Add what one run is charged."""
-        self.at(clock_ms).settle(charge)
-        if self.sliding:
-            part = self.buckets.get(self.index)
-            if part is None:
-                part = self.buckets[self.index] = Spend()
-            part.settle(charge)
+    def _forget(self, oldest: int) -> None:
+        """Drop the parts before `oldest`, which counts whole until its last moment is out."""
+        buckets = self.buckets
+        if not buckets or next(iter(buckets)) >= oldest:  # they are in order
+            return
+        self.buckets = {k: v for k, v in buckets.items() if k >= oldest}
+        self.spend = Spend()
+        for part in self.buckets.values():
+            self.spend.add(part)
+
+    def scopes(self, clock_ms: int) -> tuple[Spend, ...]:
+        """Return what a run that is settled at `clock_ms` is added to."""
+        spend = self.at(clock_ms)
+        if not self.sliding:
+            return (spend,)
+        part = self.buckets.get(self.index)
+        if part is None:
+            part = self.buckets[self.index] = Spend()
+        return spend, part
 
 
 def is_believable(usage: pb.ResourceUsage) -> bool:
     """Whether every number is within 0 and MAX_USAGE."""
-    return (
-        0 <= usage.tokens_used <= MAX_USAGE
-        and 0 <= usage.cost_nano_usd <= MAX_USAGE
-        and 0 <= usage.latency_ms <= MAX_USAGE
-        and 0 <= usage.input_tokens <= MAX_USAGE
-        and 0 <= usage.output_tokens <= MAX_USAGE
-        and 0 <= usage.cached_tokens <= MAX_USAGE
-    )
+    return reading(usage, 0) is not None
 
 
-def charged(usage: pb.ResourceUsage | None, hold: Amount) -> pb.ResourceUsage:
-    """Return what a run is charged: its usage, and the hold for whatever is missing or unpriced."""
-    if usage is None:
-        return pb.ResourceUsage(tokens_used=hold.tokens, cost_nano_usd=hold.cost)
-    if not usage.unpriced:
-        return usage
-    priced = pb.ResourceUsage()
-    priced.CopyFrom(usage)
-    priced.cost_nano_usd = max(usage.cost_nano_usd, hold.cost)
-    if not usage.tokens_used:
-        priced.tokens_used = hold.tokens  # a handler that said nothing at all
-    return priced
+def reading(usage: pb.ResourceUsage, payload_bytes: int) -> Charge | None:
+    """Return the numbers of a usage and the size of what was made; None when a number cannot be."""
+    tokens, cost, latency = usage.tokens_used, usage.cost_nano_usd, usage.latency_ms
+    given, made, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
+    if (
+        0 <= tokens <= MAX_USAGE
+        and 0 <= cost <= MAX_USAGE
+        and 0 <= latency <= MAX_USAGE
+        and 0 <= given <= MAX_USAGE
+        and 0 <= made <= MAX_USAGE
+        and 0 <= cached <= MAX_USAGE
+    ):
+        return Charge(tokens, cost, latency, given, made, cached, payload_bytes)
+    return None
 
 
-def charge_of(usage: pb.ResourceUsage, payload_bytes: int = 0) -> Charge:
-    """Return what a run is charged for its usage and the size of what it made."""
-    return Charge(
-        usage.tokens_used,
-        usage.cost_nano_usd,
-        usage.latency_ms,
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_tokens,
-        payload_bytes,
-    )
+def unreported(hold: Amount, payload_bytes: int) -> Charge:
+    """Return what a run is charged of which nothing is known: its hold."""
+    return Charge(hold.tokens, hold.cost, 0, 0, 0, 0, payload_bytes)
+
+
+def priced(charge: Charge, hold: Amount) -> Charge:
+    """Return what a run is charged whose price is not known: not less than its hold."""
+    # A handler that said nothing at all is charged the tokens, too.
+    return charge._replace(cost=max(charge.cost, hold.cost), tokens=charge.tokens or hold.tokens)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import is_name
+from headgate_graphs.units import MAX_DURATION_MS
 from headgate_guardrails.fold import ending
 from headgate_guardrails.fold.admission import thaw
 from headgate_guardrails.fold.controller import ExecutionController
@@ -133,13 +134,11 @@ def _go_on(
 
 
 def _pause(flow: Flow, command: control_pb2.OperatorCommand) -> None:
-    ttl = command.pause.ttl
-    ending.pause(
-        flow,
-        command.pause.reason[:500] or "paused by an operator",
-        ttl.seconds * 1000 + ttl.nanos // 1_000_000,
-        command_id=command.command_id,
-    )
+    ttl_ms = command.pause.ttl.seconds * 1000 + command.pause.ttl.nanos // 1_000_000
+    if not 0 <= ttl_ms <= MAX_DURATION_MS:
+        raise BadRecord("BAD_COMMAND", "the ttl of a pause is between 0 and ten years")
+    reason = command.pause.reason[:500] or "paused by an operator"
+    ending.pause(flow, reason, ttl_ms, command_id=command.command_id)
 
 
 def _resume(flow: Flow, command: control_pb2.OperatorCommand) -> None:
@@ -173,7 +172,7 @@ def _complete(flow: Flow, command: control_pb2.OperatorCommand) -> None:
         task_pb2.TaskResult(success=True, json_result=f'{{"outcome":"{outcome}","answer":{answer}}}')
     )
     close(flow.tenant, lifetime, order.execution_id, flow.turn.clock)
-    task_done(flow, flight.work, execution)
+    task_done(flow, flight.work, order.execution_id, execution)
     if lifetime.is_live:
         flow.control.view(lifetime)
 

@@ -9,10 +9,11 @@ from typing import Any
 from headgate_graphs.model import Plan, Task
 from headgate_graphs.progress import JoinArrival, Lineage
 from headgate_guardrails.fold import ending
-from headgate_guardrails.fold.flow import HUMAN, Flow, payload_of
+from headgate_guardrails.fold.flow import Flow, payload_of
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close
 from headgate_guardrails.fold.state import Join, Work
 from headgate_guardrails.fold.states import move
+from headgate_guardrails.fold.terms import HUMAN
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, plan_pb2, task_pb2
 
@@ -46,13 +47,11 @@ def watch_age(flow: Flow) -> None:
         flow.arm(lifetime.wall_due)
 
 
-def task_done(flow: Flow, work: Work, execution: task_pb2.TaskExecution) -> None:
+def task_done(flow: Flow, work: Work, done_id: str, execution: task_pb2.TaskExecution) -> None:
     """Send a task's accepted result on."""
     lifetime, result = flow.lifetime, execution.result
-    done_id = execution.headers.execution_id
-    graphs = lifetime.graphs
-    facts = _facts(flow, work, execution) if graphs.needs_facts(work.node_id) else None
-    routes = graphs.tasks.route(work.node_id, done_id, work.lineage, facts)
+    facts = _facts(flow, work, execution) if lifetime.terms[work.node_id].needs_facts else None
+    routes = lifetime.graphs.tasks.route(work.node_id, done_id, work.lineage, facts)
     if routes.fault:
         ending.end(flow, pb.LIFETIME_STATUS_FAILED, routes.fault)
     elif not result.success and (routes.final or routes.is_empty):
@@ -64,17 +63,16 @@ def task_done(flow: Flow, work: Work, execution: task_pb2.TaskExecution) -> None
         execution.ClearField("input_data")
         execution.ClearField("ticket")
         lifetime.transit = work.lineage
-        for hop in routes.hops:
-            _visit(flow, hop.target, hop.lineage, (done_id,), None, (execution,))
+        for target, lineage in routes.hops:
+            _visit(flow, target, lineage, (done_id,), None, (execution,))
         for arrival in routes.arrivals:
             _arrive(flow, arrival, execution)
         lifetime.transit = ()
 
 
-def plan_done(flow: Flow, work: Work, execution: plan_pb2.PlanExecution) -> str:
+def plan_done(flow: Flow, work: Work, done_id: str, execution: plan_pb2.PlanExecution) -> str:
     """Send a plan's accepted decision on; return a fault when it names what it may not."""
     lifetime, result = flow.lifetime, execution.result
-    done_id = execution.headers.execution_id
     routes = lifetime.graphs.plans.route(work.node_id, done_id, work.lineage, result.next_task_ids)
     if routes.fault:
         return routes.fault
@@ -84,8 +82,8 @@ def plan_done(flow: Flow, work: Work, execution: plan_pb2.PlanExecution) -> str:
         ending.end(flow, pb.LIFETIME_STATUS_COMPLETED, "")
         return ""
     own = {given.task_id: given.input_data for given in result.next_inputs}
-    for hop in routes.hops:
-        _visit(flow, hop.target, hop.lineage, (done_id,), own.get(hop.target, value), ())
+    for target, lineage in routes.hops:
+        _visit(flow, target, lineage, (done_id,), own.get(target, value), ())
     return ""
 
 
@@ -100,7 +98,8 @@ def fail(flow: Flow, work: Work, failed_id: str, code: str, message: str) -> Non
     if isinstance(flow.lifetime.graphs.nodes[work.node_id], Plan):
         ending.end(flow, pb.LIFETIME_STATUS_FAILED, f"plan {work.node_id}: {code}: {message}")
     else:
-        task_done(flow, work, flow.unreported(work, failed_id, pb.EXECUTION_STATUS_FAILED, code, message))
+        failure = flow.unreported(work, failed_id, pb.EXECUTION_STATUS_FAILED, code, message)
+        task_done(flow, work, failed_id, failure)
 
 
 def _visit(

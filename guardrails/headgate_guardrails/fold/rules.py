@@ -139,8 +139,9 @@ def _compile(policy: Policy, rule: Rule, book: str) -> CompiledRule:
 Comparison = Callable[..., bool]
 """Called with `_ARGUMENTS`; it reads only what some cap is about."""
 
-_ARGUMENTS = "L, T, W, clock, owner, iteration, asked, it"
-"""Sums of the lifetime and of the tenant, the windows, the lifetime, its visit, the hold, what is judged."""
+_ARGUMENTS = "L, T, W, clock, owner, iteration, asked, charge, fan_out"
+"""Sums of the lifetime and of the tenant, the windows, the lifetime, its visit, the hold that is asked for;
+what an execution is charged and how many tasks it named."""
 _FIELDS = {
     "tokens_used": "tokens",
     "cost_nano_usd": "cost",
@@ -151,11 +152,11 @@ _FIELDS = {
 _HELD = {"tokens_used": "held_tokens", "cost_nano_usd": "held_cost", "executions": "open_holds"}
 _ASKED = {"tokens_used": "asked.tokens", "cost_nano_usd": "asked.cost"}
 _USED = {
-    "tokens_used": "it.usage.tokens_used",
-    "cost_nano_usd": "it.usage.cost_nano_usd",
-    "latency_ms": "it.usage.latency_ms",
-    "payload_bytes": "it.payload_bytes",
-    "fan_out": "it.fan_out",
+    "tokens_used": "charge.tokens",
+    "cost_nano_usd": "charge.cost",
+    "latency_ms": "charge.latency_ms",
+    "payload_bytes": "charge.payload_bytes",
+    "fan_out": "fan_out",
 }
 _OF_LIFETIME = {
     "iterations": "iteration",

@@ -13,6 +13,7 @@ from headgate_guardrails.fold.ledger import Amount, Spend, Window
 from headgate_guardrails.fold.line import Line
 from headgate_guardrails.fold.progressing import Step
 from headgate_guardrails.fold.rules import CompiledPolicy
+from headgate_guardrails.fold.terms import terms_of
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, task_pb2
 
@@ -141,6 +142,7 @@ class Lifetime:
         "started_at",
         "status",
         "stopped_at",
+        "terms",
         "ticket_key",
         "trail",
         "transit",
@@ -153,6 +155,8 @@ class Lifetime:
         self.lifetime_id: str = lifetime_id
         self.graph_key = graph_key
         self.graphs = graph
+        self.terms = terms_of(graph)
+        """On what each node is dispatched, by its id."""
         self.status: int = pb.LIFETIME_STATUS_UNSPECIFIED
         """Changed by `states.move` alone, by which it begins, too."""
         self.reason = ""

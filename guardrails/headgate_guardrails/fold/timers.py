@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from headgate_guardrails.fold import ending, routing
 from headgate_guardrails.fold.admission import serve_waiting
-from headgate_guardrails.fold.flow import SUBGRAPH, Flow
+from headgate_guardrails.fold.flow import Flow
+from headgate_guardrails.fold.judging import obey_rules
 from headgate_guardrails.fold.quarantine import TenantFault
-from headgate_guardrails.fold.settlement import close_orphan, expire_run, expire_wait, obey_rules
+from headgate_guardrails.fold.runs import close_orphan, expire_run, expire_wait
 from headgate_guardrails.fold.state import Lifetime, Tenant
+from headgate_guardrails.fold.terms import SUBGRAPH
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2

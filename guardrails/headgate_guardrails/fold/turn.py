@@ -5,12 +5,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headgate_guardrails.fold.state import Lifetime, PartitionState, Tenant
+from headgate_guardrails.fold.wire import integer
 
 TASK_INPUTS = "task-inputs"
 PLAN_INPUTS = "plan-inputs"
@@ -19,40 +21,100 @@ LIFETIMES = "lifetimes"
 DEAD_LETTERS = "dead-letters"
 
 
-class Output(NamedTuple):
-    """One message for one topic; `message.source` says what it was made from."""
+class Output:
+    """One message for one topic; `message.source` says what it was made from.
 
-    topic: str
-    """One of the five constants above."""
-    queue: str
-    """Named queue of an input, empty for the default one and for all else."""
-    key: str
-    tenant_id: str
-    message: Any
+    It is made from a message or from its bytes; who asks for the other gets it then.
+    """
+
+    __slots__ = ("_message", "_value", "key", "kind", "queue", "tenant_id", "topic")
+
+    def __init__(
+        self,
+        topic: str,
+        key: str,
+        tenant_id: str,
+        kind: type[Message],
+        message: Message | None,
+        value: bytes | None,
+        queue: str,
+    ) -> None:
+        self.topic = topic
+        """One of the five constants above."""
+        self.queue = queue
+        """Named queue of an input, empty for the default one and for all else."""
+        self.key = key
+        self.tenant_id = tenant_id
+        self.kind = kind
+        """Class of the message."""
+        self._message = message
+        self._value = value
+
+    @property
+    def message(self) -> Any:
+        """The message, not to be changed."""
+        if self._message is None:
+            self._message = self.kind.FromString(self._value or b"")
+        return self._message
+
+    @property
+    def value(self) -> bytes:
+        """The message as bytes."""
+        if self._value is None and self._message is not None:
+            self._value = self._message.SerializeToString()
+        return self._value or b""
+
+
+_SOURCE_PARTITION, _SOURCE_OFFSET, _SOURCE_INDEX = b"\x08", b"\x10", b"\x18"
+"""The fields of a Source."""
 
 
 class Turn:
     """What the verbs need while one record is folded."""
 
-    __slots__ = ("clock", "offset", "outputs", "secrets", "state")
+    __slots__ = ("clock", "is_silent", "offset", "outputs", "secrets", "state")
 
     def __init__(
-        self, state: PartitionState, offset: int, secrets: Mapping[str, bytes] = MappingProxyType({})
+        self,
+        state: PartitionState,
+        offset: int,
+        secrets: Mapping[str, bytes] = MappingProxyType({}),
+        is_silent: bool = False,
     ) -> None:
         self.state = state
         self.offset = offset
         self.secrets = secrets
         """Ticket keys by fingerprint."""
+        self.is_silent = is_silent
+        """Whether nobody wants the outputs: then none need be made. It changes nothing in the state."""
         self.clock = state.clock_ms
         self.outputs: list[Output] = []
 
-    def emit(self, topic: str, key: str, tenant_id: str, message: Any, queue: str = "") -> None:
+    def emit(self, topic: str, key: str, tenant_id: str, message: Any) -> None:
         """Add an output; its source index is its position among the outputs of this record."""
+        if self.is_silent:
+            return
         source = message.source
         source.partition = self.state.partition
         source.offset = self.offset
         source.index = len(self.outputs)
-        self.outputs.append(Output(topic, queue, key, tenant_id, message))
+        self.outputs.append(Output(topic, key, tenant_id, type(message), message, None, ""))
+
+    def emit_written(
+        self, topic: str, key: str, tenant_id: str, kind: type[Message], value: bytes, queue: str
+    ) -> None:
+        """Add an output that is bytes already, `source` among them."""
+        self.outputs.append(Output(topic, key, tenant_id, kind, None, value, queue))
+
+    def source(self) -> bytes:
+        """Return the Source of the next output as bytes."""
+        return b"".join(
+            (
+                integer(_SOURCE_PARTITION, self.state.partition),
+                integer(_SOURCE_OFFSET, self.offset),
+                integer(_SOURCE_INDEX, len(self.outputs)),
+            )
+        )
 
     def arm(self, tenant: Tenant, lifetime: Lifetime, due: int) -> None:
         """See to it that the lifetime is looked at when the clock reaches `due`.

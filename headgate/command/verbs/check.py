@@ -55,14 +55,17 @@ def check(
 
     With --tenant it judges the records of that tenant alone. The exit code is 1 when an invariant is broken.
     """
+    from headgate.client import Client
     from headgate.command.printing import say_json
     from headgate_resilience.check import check_log
 
     canaries = canaries_of(canary or ())
     if logs is not None:
-        _need_directory(logs)
+        _need_directory(logs, "--logs")
     settings = place.settings()
-    with place.client(settings) as client, _progress(place) as progress:
+    if settings.kafka is None and not settings.in_memory:
+        _need_directory(settings.local, "no log is in")
+    with Client.open(settings) as client, _progress(place) as progress:
         found = check_log(
             client.log,
             client.blobs,
@@ -98,11 +101,11 @@ def canaries_of(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _need_directory(path: Path) -> None:
+def _need_directory(path: Path, what: str) -> None:
     from headgate_graphs.errors import UserError
 
     if not path.is_dir():
-        raise UserError(f"--logs {path}: there is no such directory")
+        raise UserError(f"{what} {path}: there is no such directory")
 
 
 @contextmanager

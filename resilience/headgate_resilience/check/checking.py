@@ -12,6 +12,7 @@ from pathlib import Path
 
 from headgate_protos.v1 import control_pb2
 from headgate_resilience.check.decoding import envelope_of
+from headgate_resilience.check.facts import Event
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.isolation import Isolation
 from headgate_resilience.check.letters import check_worker_letters
@@ -19,7 +20,7 @@ from headgate_resilience.check.model.ledger import Work
 from headgate_resilience.check.model.life import Key, Life
 from headgate_resilience.check.model.partition import check_closed
 from headgate_resilience.check.offsets import Position, check_finished, check_positions, read_positions
-from headgate_resilience.check.outputs import Event, Outputs, Said, output_topics, read_outputs
+from headgate_resilience.check.outputs import Outputs, Said, output_topics, read_outputs
 from headgate_resilience.check.records import LogRecords, Records
 from headgate_resilience.check.references import References
 from headgate_resilience.check.refold import Digests, Refold, checkpoint_digests

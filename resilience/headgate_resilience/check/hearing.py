@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
+from headgate_resilience.check.facts import Dispatch, Event, Given, View
 from headgate_resilience.check.model import joins
 from headgate_resilience.check.model.caps import Caps
 from headgate_resilience.check.model.ledger import Work
 from headgate_resilience.check.model.life import Life, Lineage, Visit, id_of
 from headgate_resilience.check.model.partition import HORIZON_MS, Partition
-from headgate_resilience.check.outputs import Dispatch, Event, Given, Said, View
+from headgate_resilience.check.outputs import Said
 
 MOST_ATTEMPTS = 1_010
 """Tries of one visit: 100 retries, those lost with their workers, those given back because of pauses."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from headgate_resilience.check.facts import Letter, digest
 from headgate_resilience.check.findings import Findings
-from headgate_resilience.check.outputs import Letter, Outputs, Said, digest
+from headgate_resilience.check.outputs import Outputs, Said
 from headgate_streams.port import LogRecord
 
 REFUSING_GOOD: Final = frozenset({"UNKNOWN_LIFETIME", "UNKNOWN_NODE", "CONFLICT"})

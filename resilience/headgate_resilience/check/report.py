@@ -23,6 +23,8 @@ TITLES: Final = {
     "I14": "liveness: every tenant progresses to the end of its work",
 }
 """What each invariant says, in one line."""
+_DETAILS: Final = ("log: ", "records")
+"""Beginnings of counts that are in the JSON alone."""
 EXAMPLES: Final = 10
 """Violations of one invariant that are kept whole; the others are counted."""
 
@@ -128,8 +130,10 @@ class Report:
             left = one.violations - len(one.examples)
             if left > 0:
                 found.append(f"      … and {left} more")
+        told = {name: n for name, n in sorted(self.counts.items()) if n and not name.startswith(_DETAILS)}
         found.append("")
-        found.append("  ".join(f"{name} {count}" for name, count in self.counts.items()))
+        found.append(f"{self.counts.get('records', 0)} records in {self.figures.get('seconds', 0)} s")
+        found.append(", ".join(f"{name}: {count}" for name, count in told.items()))
         found.append("violated" if self.violated else "no violation")
         return found
 

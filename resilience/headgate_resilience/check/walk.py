@@ -12,6 +12,7 @@ from typing import Any
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
 from headgate_resilience.check.decoding import EVERYBODY, Refused, envelope_of
+from headgate_resilience.check.facts import Event, View, digest
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.hearing import Hearing
 from headgate_resilience.check.letters import Letters
@@ -19,7 +20,7 @@ from headgate_resilience.check.model.caps import Caps
 from headgate_resilience.check.model.life import Life
 from headgate_resilience.check.model.partition import Partition, check_closed
 from headgate_resilience.check.model.shape import shape_of
-from headgate_resilience.check.outputs import Event, Outputs, Said, View, digest
+from headgate_resilience.check.outputs import Outputs, Said
 from headgate_streams.port import LogRecord
 from headgate_streams.topics import partition_for
 

@@ -294,7 +294,7 @@ def endless(hand: Hand) -> None:
         store.close()
         server.shutdown()
         server.server_close()
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 20.0
 
 
 # -- plans -------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ for count in (65, 9_999, 1_000_000):
         assert status_word(view.status) == "failed"
         assert "FANOUT" in view.reason
         assert hand.yard.inputs(tenant, "t1") == []
-        assert time.monotonic() - began < 10.0
+        assert time.monotonic() - began < 20.0
 
 
 @row("plan-names-400000-tasks-in-a-forged-record")
@@ -525,7 +525,7 @@ def flood(hand: Hand) -> None:
     yard.large.flush()
     stalled_s = max(yard.others_go_on() for _ in range(5))
     eventually(lambda: sum(one[0] == tenant for one in list(yard.watch.views)) == starts, timeout_s=60)
-    assert stalled_s < 2 * calm_s + 2.0
+    assert stalled_s < 2 * calm_s + 5.0
     assert len(yard.inputs(tenant)) <= 30
     assert yard.handlers.calls[tenant] <= 30
 

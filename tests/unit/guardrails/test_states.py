@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from headgate_graphs.progress import GraphOrchestrator
 from headgate_guardrails.fold import states
-from headgate_guardrails.fold.admission import LEASE_MS, START_WITHIN_MS
 from headgate_guardrails.fold.state import Lifetime
+from headgate_guardrails.fold.terms import LEASE_MS, START_WITHIN_MS
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
 from tests.unit.guardrails.graphs_for_tests import LINE, PAID, graph, policy, rule
@@ -190,7 +191,7 @@ STATUSES = list(pb.LifetimeStatus.values())
 
 @pytest.mark.parametrize(("before", "after"), [*itertools.product(STATUSES, STATUSES)])
 def test_a_lifetime_is_moved_by_the_table_and_by_nothing_else(before: int, after: int) -> None:
-    lifetime = Lifetime("run-1", ("g", "1.0.0"), None)  # type: ignore[arg-type]
+    lifetime = Lifetime("run-1", ("g", "1.0.0"), GraphOrchestrator(LINE))
     lifetime.status = before
     if (word(before), word(after)) in changes(states.LIFETIME):
         states.move(lifetime, after)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
-from tests.unit.guardrails.graphs_for_tests import FORK, LINE, PAID, graph, policy, rule
+from tests.unit.guardrails.graphs_for_tests import FORK, LINE, LOOP, PAID, graph, policy, rule
 from tests.unit.guardrails.world import World, usage
 
 PAUSE = control_pb2.CONTROL_TYPE_PAUSE_LIFETIME
@@ -159,3 +160,12 @@ def test_a_withdrawn_run_is_nothing_beside_the_one_that_took_its_place() -> None
     spend = world.lifetime().spend
     assert (spend.tokens, spend.open_holds) == (40, 1), "the one of p1"
     assert world.waiting() == ["p1"]
+
+
+@pytest.mark.parametrize("seconds", [-1, 2**40, 2**63 - 1])
+def test_a_pause_for_longer_than_can_be_is_refused(seconds: int) -> None:
+    world = World(LOOP)
+    world.start("g")
+    world.command(pause=control_pb2.PauseLifetime(ttl=Duration(seconds=seconds)))
+    assert world.letters() == ["BAD_COMMAND"]
+    assert world.status() == "RUNNING"

@@ -11,7 +11,7 @@ from headgate.client import Client
 from headgate.command.answers import answer_or_refuse, outlook
 from headgate_graphs.errors import BadRecord, UserError
 from headgate_protos.v1.control_pb2 import ExecutionEvent
-from headgate_streams.codec import dead_letter
+from headgate_streams.letters import dead_letter
 from headgate_streams.port import Committed, Delivery, LogConsumer, LogRecord, TopicPartition
 from tests.support import eventually
 from tests.unit.headgate import records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ class Box:
         self.client = client
         self.letters = DeadLetters(client.log, client.topics)
         self.count = client.observer.partitions()
+        self.offsets = itertools.count(7)
 
     def put(self, reason: str = "DECODE", tenant: str = "default", **more: Any) -> str:
         """Append the letter of a record; return its id."""
@@ -39,7 +41,7 @@ class Box:
         given: dict[str, Any] = {
             "topic": topics.executions,
             "partition": 1,
-            "offset": 7,
+            "offset": next(self.offsets),
             "timestamp_ms": 1_700_000_000_000,
             "key": tenant.encode(),
             "value": b"\x1b[31mred\n\x00",
@@ -144,6 +146,13 @@ def test_two_who_begin_at_once_put_it_back_once(box: Box, monkeypatch: pytest.Mo
         other.requeue(found)
     assert outcomes == []
     assert len(box.records()) == 1
+
+
+def test_what_is_said_of_a_record_twice_is_one_letter(box: Box) -> None:
+    first, _, other = (box.put(offset=offset) for offset in (7, 7, 8))
+    assert [one.id for one in box.find()] == [first, other]
+    box.letters.requeue(box.letters.named(first))
+    assert [one.requeued_ms is None for one in box.find()] == [False, True]
 
 
 def test_what_was_not_kept_whole_or_is_no_record_of_the_log_is_not_put_back(box: Box) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from headgate_protos.v1.task_pb2 import TaskInput
+from headgate_workers import crew
 from headgate_workers.intake import Share
 from headgate_workers.leases import LeaseBook
 from headgate_workers.metering import MAX_AMOUNT, UsageMeter, nano_usd
@@ -92,3 +93,12 @@ def test_all_runs_of_a_tenant_are_renewed_when_the_shortest_third_has_passed() -
     book.drop(long)
     book.drop(other)
     assert book.due(99.0) == []
+
+
+def test_more_runs_than_fit_a_record_are_renewed_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "MAX_RENEWED", 2)
+    made = crew.Crew(lambda: pytest.fail("nothing is run"), 1.0)
+    works = [_work("one", 1 + number) for number in range(5)]
+    for work in works:
+        made._leases.add(work, -99.0)
+    assert made.renewals() == [("one", works[:2]), ("one", works[2:4]), ("one", works[4:])]

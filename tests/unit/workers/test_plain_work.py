@@ -363,6 +363,25 @@ def test_usage_is_reported_and_silence_under_a_limit_is_unpriced(bench: Bench) -
     assert (unknown.unpriced, free.unpriced) == (True, False)
 
 
+def test_what_ended_before_another_blocks_the_loop_is_reported_as_it_ended(bench: Bench) -> None:
+    release = threading.Event()
+
+    @task
+    async def ends(ctx: TaskContext) -> str:
+        return "done"
+
+    @task
+    async def blocks(ctx: TaskContext) -> None:
+        release.wait(30)
+
+    done, blocked = bench.give_task("ends"), bench.give_task("blocks")
+    with bench.worker(registry(ends, blocks), loop_patience_s=0.1):
+        assert bench.report(blocked).result.error.code == "LOOP_BLOCKED"
+        assert bench.value(done) == "done"
+        release.set()
+    assert len(bench.reports(done)) == 1
+
+
 def test_a_handler_that_blocks_the_loop_of_all_is_left_behind_with_it(bench: Bench) -> None:
     release = threading.Event()
 

@@ -11,11 +11,11 @@ import json
 import re
 from typing import Any, Final, NamedTuple
 
+from headgate_resilience.check.facts import Dispatch
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.model.ledger import Hold, Sums
 from headgate_resilience.check.model.life import Life
 from headgate_resilience.check.model.shape import duration_ms, nano_usd
-from headgate_resilience.check.outputs import Dispatch
 
 EVERYBODY: Final = "*"
 PARTS: Final = 60

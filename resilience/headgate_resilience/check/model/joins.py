@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from headgate_resilience.check.facts import Dispatch
 from headgate_resilience.check.model.life import Life, Lineage, Visit, outside
 from headgate_resilience.check.model.shape import Fork
-from headgate_resilience.check.outputs import Dispatch
 
 _STARVED: Final = re.compile(r"JOIN_STARVED: .* to ([A-Za-z0-9._-]+): ")
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from headgate_resilience.check.outputs import Dispatch
+from headgate_resilience.check.facts import Dispatch
 
 LEASE_MS: Final = 10_000
 GRACE_MS: Final = 300_000
@@ -144,8 +144,11 @@ class Account:
             return
         self.orphans.pop(execution_id, None)
         self._orphan(run_id, clock, began=True)
-        if self.ended:
-            self.closing = max(self.closing, clock + GRACE_MS)
+        owner: Account | None = self
+        while owner is not None:
+            if owner.ended:
+                owner.closing = max(owner.closing, clock + GRACE_MS)
+            owner = owner.above
 
     def beat(self, execution_id: str, run_id: str, usage: Any, clock: int) -> bool:
         """Renew a lease; return whether the run now holds more."""
@@ -227,10 +230,10 @@ class Account:
     def ring(self, key: str, clock: int) -> bool:
         """Look at what may be due under a key; return whether the lifetime is closed for good."""
         if key == BURY:
-            if clock >= self.closing and not self.sums.open_holds:
-                return True  # with what is below it: a sub-graph's holds are held here, too
-            self._wake(max(self.closing, clock + 1), self, BURY)
-            return False
+            if clock < self.closing:
+                self._wake(self.closing, self, BURY)
+            # Its holds are those of what is below it, too; the last one to close wakes it again.
+            return clock >= self.closing and not self.sums.open_holds
         orphan = self.orphans.get(key)
         if orphan is not None:
             self._close_orphan(key, *orphan, clock)
@@ -285,6 +288,8 @@ class Account:
         owner: Account | None = self
         while owner is not None:
             owner.sums.hold(hold, -1)
+            if owner.ended and not owner.sums.open_holds:
+                self._wake(owner.closing, owner, BURY)
             owner = owner.above
         return hold
 

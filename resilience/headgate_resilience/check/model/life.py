@@ -6,9 +6,9 @@ import hashlib
 from typing import Any, NamedTuple
 
 from headgate_protos.v1.common_pb2 import Payload
+from headgate_resilience.check.facts import View, digest
 from headgate_resilience.check.model.ledger import Account
 from headgate_resilience.check.model.shape import Shape
-from headgate_resilience.check.outputs import View, digest
 
 Key = tuple[str, str]
 """(tenant, lifetime)."""

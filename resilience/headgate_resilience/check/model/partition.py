@@ -78,7 +78,7 @@ class Partition:
         while self._heap and self._heap[0][0] <= self.clock:
             due, _, account, key = heapq.heappop(self._heap)
             life = self._of_account.get(id(account))
-            if life is None:
+            if life is None or life.key in self.leaving:
                 continue
             if life.key[0] in self.quarantined:
                 self._asleep.setdefault(life.key[0], []).append((due, account, key))

@@ -15,12 +15,14 @@ from headgate_guardrails.fold import (
     ending,
     engine,
     holds,
+    retries,
     routing,
+    runs,
     settlement,
     timers,
 )
 from headgate_guardrails.fold.evaluator import PolicyEvaluator
-from headgate_guardrails.fold.flow import Flow, hold_of
+from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.ledger import Spend
 from headgate_guardrails.fold.state import Lifetime
 
@@ -67,8 +69,7 @@ def dispatch_after_abort(patch: pytest.MonkeyPatch) -> None:
         parked = list(flow.lifetime.parked) if flow.lifetime.is_live else []
         before(flow, status, reason, **event)
         for work in parked:
-            node = flow.lifetime.graphs.nodes[work.node_id]
-            admission._dispatch(flow, work, flow.id_of(work), node, hold_of(node))
+            admission._dispatch(flow, work, flow.id_of(work), flow.lifetime.terms[work.node_id])
 
     patch.setattr(ending, "end", end)
 
@@ -126,19 +127,22 @@ def second_result_is_accepted(patch: pytest.MonkeyPatch) -> None:
 
 def hold_is_left_out_of_admission(patch: pytest.MonkeyPatch) -> None:
     """Caps are compared with what is settled alone."""
-    before = PolicyEvaluator.at_admission
 
-    def at_admission(self: PolicyEvaluator, tenant: Any, lifetime: Lifetime, clock: int, it: Any) -> Any:
-        spends: list[Spend] = [tenant.spend, lifetime.spend]
-        kept = [(s.held_tokens, s.held_cost, s.open_holds) for s in spends]
-        for spend in spends:
-            spend.held_tokens = spend.held_cost = spend.open_holds = 0
-        matches = before(self, tenant, lifetime, clock, it)
-        for spend, numbers in zip(spends, kept, strict=True):
-            spend.held_tokens, spend.held_cost, spend.open_holds = numbers
-        return matches
+    def without_holds(before: Any) -> Any:
+        def asked(self: PolicyEvaluator, tenant: Any, lifetime: Lifetime, *given: Any) -> Any:
+            spends: list[Spend] = [tenant.spend, lifetime.spend]
+            kept = [(s.held_tokens, s.held_cost, s.open_holds) for s in spends]
+            for spend in spends:
+                spend.held_tokens = spend.held_cost = spend.open_holds = 0
+            found = before(self, tenant, lifetime, *given)
+            for spend, numbers in zip(spends, kept, strict=True):
+                spend.held_tokens, spend.held_cost, spend.open_holds = numbers
+            return found
 
-    patch.setattr(PolicyEvaluator, "at_admission", at_admission)
+        return asked
+
+    for name in ("at_admission", "surely_admits"):
+        patch.setattr(PolicyEvaluator, name, without_holds(getattr(PolicyEvaluator, name)))
 
 
 def one_iteration_too_many(patch: pytest.MonkeyPatch) -> None:
@@ -156,7 +160,7 @@ def one_iteration_too_many(patch: pytest.MonkeyPatch) -> None:
 
 def lost_run_is_free(patch: pytest.MonkeyPatch) -> None:
     """A run that was never heard of again is not charged its hold."""
-    before = settlement.close_orphan
+    before = runs.close_orphan
 
     def close_orphan(turn: Any, tenant: Any, lifetime: Lifetime, key: str) -> None:
         lifetime.orphans[key] = lifetime.orphans[key]._replace(began=False)
@@ -189,12 +193,13 @@ def waits_are_let_go(patch: pytest.MonkeyPatch) -> None:
 
 def one_retry_too_many(patch: pytest.MonkeyPatch) -> None:
     """A failed try is not counted as one."""
-    before = settlement._retry
+    before = retries.retry
 
     def retry(flow: Flow, work: Any, failed_id: str, error: Any) -> bool:
         return before(flow, work._replace(lost=work.lost + (work.attempt > 1 + work.lost)), failed_id, error)
 
-    patch.setattr(settlement, "_retry", retry)
+    for place in (settlement, retries):
+        patch.setattr(place, "retry", retry)
 
 
 def deadlines_are_forgotten(patch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import headgate_resilience.check as check_package
 from headgate_guardrails.fold.quarantine import Hold
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, plan_pb2, task_pb2
@@ -405,6 +406,7 @@ def test_i9_log_files_hold_no_canary(tmp_path: Path) -> None:
     story = Story()
     story.register(LOOP)
     story.start(value="canary-acme-1")
+    story.topics.is_read = False
     (tmp_path / "gate.log").write_text("all is well\n")
     from headgate_resilience.check import Check
 
@@ -659,3 +661,16 @@ def test_what_a_quarantined_tenant_missed_is_judged_at_its_release() -> None:
     assert not report.violated, "\n".join(report.lines())
     assert report.counts["lifetimes completed"] == 2
     assert report.counts["log: tenant_quarantined"] == 1
+
+
+def test_only_one_module_knows_the_fold() -> None:
+    """What is checked is not checked with itself."""
+    folder = Path(check_package.__file__).parent
+    own = {"headgate_guardrails", "headgate_graphs.progress", "headgate_graphs.conditions"}
+    knowing = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if line.startswith(("from ", "import ")) and any(name in line for name in own)
+    }
+    assert knowing == {"refold.py"}

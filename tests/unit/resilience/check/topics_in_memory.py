@@ -12,7 +12,7 @@ from headgate_resilience.check import Check, Report
 from headgate_streams.blobs import BlobStore, MemoryBlobStore
 from headgate_streams.codec import encode
 from headgate_streams.port import Headers, LogRecord
-from headgate_streams.topics import Topics, partition_for
+from headgate_streams.topics import Topics, partition_for, spread
 
 
 class MemoryTopics:
@@ -49,16 +49,15 @@ class MemoryTopics:
     def say(self, output: Output) -> LogRecord:
         """Append an output as the gate does."""
         topics, kind = self.topics, output.topic
-        chooser = output.tenant_id
+        partition = partition_for(output.tenant_id, self.partitions)
         if kind in (TASK_INPUTS, PLAN_INPUTS):
             make = topics.task_inputs if kind == TASK_INPUTS else topics.plan_inputs
-            topic, chooser = make(output.queue), output.key
+            topic, partition = make(output.queue), spread(output.key, self.partitions)
         elif kind == CONTROL_EVENTS:
             topic = topics.control_events
         else:
             topic = topics.lifetimes if kind == LIFETIMES else topics.dead_letters
         value, headers = encode(output.message, output.tenant_id)
-        partition = partition_for(chooser, self.partitions)
         return self.append(topic, output.key.encode(), value, headers, partition=partition)
 
     def fold(self, log: Iterable[LogRecord]) -> None:
