@@ -94,6 +94,18 @@ class GraphOrchestrator:
         text = edge.config.when
         return text is None or self._conditions[text].holds(facts)
 
+    def only_way(self, node_id: str) -> str:
+        """Return where every result of a task goes, when its one edge is NORMAL and always holds; else ""."""
+        edges = self.graph.outgoing[node_id]
+        if len(edges) != 1 or edges[0].type is not EdgeKind.NORMAL or edges[0].config.when is not None:
+            return ""
+        return edges[0].target
+
+    def normal_ways(self, node_id: str) -> frozenset[str]:
+        """Return where a plan may go alone: what its NORMAL edges lead to."""
+        edges = self.graph.outgoing[node_id]
+        return frozenset(edge.target for edge in edges if edge.type is EdgeKind.NORMAL)
+
     def needs_facts(self, node_id: str) -> bool:
         """Whether routing out of the node looks at the result at all."""
         return node_id in self._looking
@@ -135,8 +147,6 @@ class TaskRouter:
         """
         known = self._orchestrator
         edges = known.graph.outgoing[node_id]
-        if len(edges) == 1 and facts is None and edges[0].type is EdgeKind.NORMAL:
-            return Routes((Hop(edges[0].target, lineage),))  # so it is at nearly every task
         one: Edge | None = None
         parallel: list[str] = []
         arrivals: list[JoinArrival] = []
@@ -178,10 +188,6 @@ class PlanRouter:
         """
         graph = self._orchestrator.graph
         edges = self._orchestrator.targets[node_id]
-        if len(next_ids) == 1:
-            only = edges.get(next_ids[0])
-            if only is not None and only.type is EdgeKind.NORMAL:
-                return Routes((Hop(only.target, lineage),))  # so it is at nearly every plan
         chosen = list(dict.fromkeys(next_ids))
         if (END in chosen and END in edges) or (not chosen and END in edges):
             return Routes(final=True)

@@ -29,8 +29,13 @@ class _BrokenEngine(GuardrailEngine):
     fails_for = ""
 
     def _serve(
-        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
+        self,
+        turn: Turn,
+        tenant_id: str,
+        kind: str,
+        envelope: execution_pb2.ExecutionEnvelope,
+        record: LogRecord,
     ) -> None:
-        super()._serve(turn, kind, envelope, record)
-        if envelope.tenant_id == self.fails_for and kind == "task_execution":
+        super()._serve(turn, tenant_id, kind, envelope, record)
+        if tenant_id == self.fails_for and kind == "task_execution":
             raise RuntimeError("planted by HEADGATE_FOLD_FAILS_FOR")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from math import inf
 
-from headgate_graphs.ids import is_name
+from headgate_graphs.ids import execution_id, is_name
 from headgate_graphs.model import Plan, Task
 from headgate_guardrails.fold import ending, routing
 from headgate_guardrails.fold.controller import describe
@@ -30,7 +30,7 @@ MAX_LOOKED_AT = 64
 def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
     """Dispatch the work if every policy allows it and there is room; else reject it, or keep it for later."""
     lifetime, tenant = flow.lifetime, flow.tenant
-    if not lifetime.is_live:
+    if lifetime.ended_at:
         return
     if lifetime.is_paused or (tenant.frozen and _is_frozen(tenant, lifetime)):
         lifetime.parked.append(work)
@@ -44,7 +44,7 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
         tenant.waiting.join(lifetime.lifetime_id, lifetime.priority, lifetime.graph_key[0])
         tenant.waiting.may_move |= _has_room(tenant, lifetime, node)
         return
-    next_id = flow.id_of(work)
+    next_id = execution_id(tenant.tenant_id, lifetime.lifetime_id, work.node_id, work.iteration, work.attempt)
     if tenant.evaluator is not None and not tenant.evaluator.surely_admits(
         tenant, lifetime, flow.turn.clock, work.node_id, work.iteration, terms.hold
     ):
@@ -186,9 +186,10 @@ def _dispatch(flow: Flow, work: Work, new_id: str, terms: Terms) -> None:
         ending.end(flow, pb.LIFETIME_STATUS_FAILED, reason)
         return
     flight = lifetime.inflight[new_id] = InFlight(work, terms.reserved, due, terms.is_leased)
-    leave(flow.tenant, lifetime, flight, 1)
+    if terms.is_counted:
+        leave(flow.tenant, lifetime, flight, 1)
     reserve(flow.tenant, lifetime, terms.reserved)
-    flow.arm(due)
+    flow.turn.arm(flow.tenant, lifetime, due)
     if parts is not None:
         _send(flow, new_id, terms, parts)
     elif isinstance(node, Task) and node.type == HUMAN:

@@ -187,13 +187,13 @@ def settle_down(flow: Flow) -> None:
     if lifetime.settling:
         return
     lifetime.settling = True
-    while lifetime.is_live:
+    while not lifetime.ended_at:
         if lifetime.agenda:
             admission.admit(flow, lifetime.agenda.pop(0))
         elif not (lifetime.joins and routing.starve_a_join(flow)):
             break
     lifetime.settling = False
-    if not lifetime.is_live or lifetime.inflight or lifetime.parked or lifetime.delayed or lifetime.queued:
+    if lifetime.inflight or lifetime.ended_at or lifetime.parked or lifetime.delayed or lifetime.queued:
         return
     end(flow, pb.LIFETIME_STATUS_COMPLETED, "")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from headgate_graphs.errors import BadRecord, HeadgateError
 from headgate_graphs.ids import EVERY_TENANT, is_name
@@ -34,6 +34,7 @@ from headgate_guardrails.fold.quarantine import (
     quarantine_said,
     released,
 )
+from headgate_guardrails.fold.reports import Execution, Report
 from headgate_guardrails.fold.routing import begin
 from headgate_guardrails.fold.runs import on_heartbeat, on_started
 from headgate_guardrails.fold.settlement import on_result
@@ -42,7 +43,7 @@ from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
 from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2
-from headgate_streams.codec import decode
+from headgate_streams.codec import decode_envelope
 from headgate_streams.letters import dead_letter
 from headgate_streams.port import LogRecord
 from headgate_streams.topics import partition_for
@@ -116,60 +117,67 @@ class GuardrailEngine:
         turn = Turn(state, record.offset, self._surroundings.secrets, is_silent)
         if state.heap and state.heap[0][0] <= turn.clock:
             fire_due(turn)
-        self._take_or_bury(turn, record)
-        state.next_offset = record.offset + 1
-        return turn.outputs
-
-    def _take_or_bury(self, turn: Turn, record: LogRecord) -> None:
         try:
             self._take(turn, record)
         except BadRecord as error:
             bury(turn, record, error)
+        state.next_offset = record.offset + 1
+        return turn.outputs
 
     def _take(self, turn: Turn, record: LogRecord) -> None:
-        envelope = decode(record, execution_pb2.ExecutionEnvelope)
-        kind = envelope.WhichOneof("payload")
+        envelope, tenant_id, kind = decode_envelope(record)
         state = self.state
-        if kind is None or (kind in _SINCE_2 and state.logic_version < 2):
+        if state.logic_version < 2 and kind in _SINCE_2:
             raise BadRecord("TYPE_MISMATCH", "the envelope is of a kind that this version does not know")
         if state.keys and kind in SIGNED:
             check_signature(state, kind, envelope)
-        if envelope.tenant_id == EVERY_TENANT:
+        if tenant_id == EVERY_TENANT:
             self._partition_record(turn, kind, envelope)
             return
-        home = partition_for(envelope.tenant_id, state.partitions)
+        home = partition_for(tenant_id, state.partitions)
         if home != state.partition:
             raise BadRecord("WRONG_PARTITION", f"the tenant's partition is {home}")
-        if envelope.tenant_id in state.quarantined:
+        if tenant_id in state.quarantined:
             self._while_quarantined(turn, kind, envelope, record)
         elif kind == "tenant_quarantined":
             self._heed(turn, envelope)
         else:
-            self._take_for_tenant(turn, kind, envelope, record)
+            self._take_for_tenant(turn, tenant_id, kind, envelope, record)
 
     def _take_for_tenant(
-        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
+        self,
+        turn: Turn,
+        tenant_id: str,
+        kind: str,
+        envelope: execution_pb2.ExecutionEnvelope,
+        record: LogRecord,
     ) -> None:
         try:
-            self._serve(turn, kind, envelope, record)
+            self._serve(turn, tenant_id, kind, envelope, record)
         except HeadgateError:
             raise
         except Exception as error:
-            raise TenantFault(envelope.tenant_id, turn.offset, error) from error
+            raise TenantFault(tenant_id, turn.offset, error) from error
 
     def _serve(
-        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
+        self,
+        turn: Turn,
+        tenant_id: str,
+        kind: str,
+        envelope: execution_pb2.ExecutionEnvelope,
+        record: LogRecord,
     ) -> None:
-        tenant = self.state.tenants.get(envelope.tenant_id)
+        tenants = self.state.tenants
+        tenant = tenants.get(tenant_id)
         if tenant is None:
-            tenant = Tenant(envelope.tenant_id)
+            tenant = Tenant(tenant_id)
             tenant.judge_by(self.state.platform)
         taker = _TAKERS.get(kind)
         if taker is None:
             raise BadRecord("TENANT_SPOOF", f"{kind} concerns every tenant")
         taker(turn, tenant, envelope, record)
-        if tenant.tenant_id not in self.state.tenants:
-            self.state.tenants[tenant.tenant_id] = tenant
+        if tenant_id not in tenants:
+            tenants[tenant_id] = tenant
         if tenant.waiting.may_move:
             serve_waiting(turn, tenant)
         tenant.changed_at = turn.offset
@@ -235,9 +243,9 @@ class GuardrailEngine:
 
     def _catch_up(self, turn: Turn, missed: LogRecord) -> None:
         """Fold one record that waited; who may say it was judged when it came."""
-        envelope = decode(missed, execution_pb2.ExecutionEnvelope)
+        envelope, tenant_id, kind = decode_envelope(missed)
         try:
-            self._take_for_tenant(turn, envelope.WhichOneof("payload") or "", envelope, missed)
+            self._take_for_tenant(turn, tenant_id, kind, envelope, missed)
         except BadRecord as error:
             bury(turn, missed, error)
 
@@ -309,13 +317,31 @@ def _refuse_start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionE
     turn.emit(LIFETIMES, key, tenant.tenant_id, view)
 
 
-def _result(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord) -> None:
+def _task_result(
+    turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
+) -> None:
+    _result(turn, tenant, envelope, envelope.task_execution, record)
+
+
+def _plan_result(
+    turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
+) -> None:
+    _result(turn, tenant, envelope, envelope.plan_execution, record)
+
+
+def _result(
+    turn: Turn,
+    tenant: Tenant,
+    envelope: execution_pb2.ExecutionEnvelope,
+    execution: Execution,
+    record: LogRecord,
+) -> None:
     lifetime = known_lifetime(tenant, envelope)
-    execution: Any = getattr(envelope, envelope.WhichOneof("payload") or "")
-    if execution.tenant_id != tenant.tenant_id or execution.headers.lifetime_id != envelope.lifetime_id:
+    report = Report(execution)
+    if report.headers.lifetime_id != envelope.lifetime_id:
         raise BadRecord("TENANT_SPOOF", "the execution names another tenant or lifetime than its envelope")
     if lifetime is not None:
-        on_result(turn, tenant, lifetime, execution, record.value or b"")
+        on_result(turn, tenant, lifetime, report, record.value or b"")
 
 
 def _started(
@@ -335,8 +361,8 @@ def _heartbeat(
 _TAKERS: dict[str, Callable[[Turn, Tenant, execution_pb2.ExecutionEnvelope, LogRecord], None]] = {
     "lifetime_start": _start,
     "execution_started": _started,
-    "task_execution": _result,
-    "plan_execution": _result,
+    "task_execution": _task_result,
+    "plan_execution": _plan_result,
     "heartbeat": _heartbeat,
     "command": lambda turn, tenant, envelope, _: obey(turn, tenant, envelope),
     "graph_registered": lambda _turn, tenant, envelope, _: register(tenant, envelope.graph_registered),

@@ -12,26 +12,33 @@ ORPHAN_GRACE_MS = 300_000
 
 def reserve(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
     """Open one hold."""
-    tenant.spend.hold(hold)
-    owner: Lifetime | None = lifetime
-    while owner is not None:
-        owner.spend.hold(hold)
-        owner = owner.parent
+    tokens, cost = hold
+    _move_holds(tenant, lifetime, tokens, cost, 1)
 
 
 def release(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
     """Close one hold."""
-    tenant.spend.release(hold)
+    tokens, cost = hold
+    _move_holds(tenant, lifetime, -tokens, -cost, -1)
+
+
+def _move_holds(tenant: Tenant, lifetime: Lifetime, tokens: int, cost: int, count: int) -> None:
+    spend = tenant.spend
     owner: Lifetime | None = lifetime
-    while owner is not None:
-        owner.spend.release(hold)
-        owner = owner.parent
+    while True:
+        spend.held_tokens += tokens
+        spend.held_cost += cost
+        spend.open_holds += count
+        if owner is None:
+            return
+        spend, owner = owner.spend, owner.parent
 
 
 def pay(tenant: Tenant, lifetime: Lifetime, node_id: str, charge: Charge, clock: int) -> None:
     """Add what one run is charged."""
-    scopes = [tenant.spend, lifetime.node(node_id).spend]
-    owner: Lifetime | None = lifetime
+    tally = lifetime.nodes.get(node_id) or lifetime.node(node_id)
+    scopes = [tenant.spend, tally.spend, lifetime.spend]
+    owner = lifetime.parent
     while owner is not None:
         scopes.append(owner.spend)
         owner = owner.parent
@@ -69,7 +76,8 @@ def leave(tenant: Tenant, lifetime: Lifetime, flight: InFlight, by: int) -> None
 def close(tenant: Tenant, lifetime: Lifetime, done_id: str, clock: int) -> InFlight:
     """Stop waiting for an execution: other runs of it are orphaned, a hold that no run took is released."""
     flight = lifetime.inflight.pop(done_id)
-    leave(tenant, lifetime, flight, -1)
+    if lifetime.terms[flight.work.node_id].is_counted:
+        leave(tenant, lifetime, flight, -1)
     if flight.hold is not None:
         release(tenant, lifetime, flight.hold)
         flight.hold = None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from headgate_graphs.model import Plan
-from headgate_guardrails.fold.wire import integer, nested, text, timestamp
+from headgate_guardrails.fold.wire import known, nested, small, text, timestamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import plan_pb2, task_pb2
 
@@ -89,13 +88,13 @@ class InputForm:
         when = timestamp(due)
         headers = b"".join(
             (
-                text(_EXECUTION_ID, execution_id),
-                text(_LIFETIME_ID, lifetime.lifetime_id),
+                nested(_EXECUTION_ID, execution_id.encode()),
+                known(_LIFETIME_ID, lifetime.lifetime_id),
                 self._identity,
-                integer(_ITERATION, work.iteration),
-                integer(_ATTEMPT, work.attempt),
-                text(_PARENT, work.parent_execution_id),
-                *[nested(_UPSTREAM_ID, one.encode()) for one in work.upstream_ids],
+                small(_ITERATION, work.iteration),
+                small(_ATTEMPT, work.attempt),
+                text(_PARENT, work.parent_execution_id) if work.parent_execution_id else b"",
+                _upstream(work.upstream_ids),
                 self._queue,
                 nested(_DEADLINE, when),
                 self._timeout,
@@ -103,9 +102,9 @@ class InputForm:
         )
         before = b"".join(
             (
-                text(self._tenant_id, tenant_id),
+                known(self._tenant_id, tenant_id),
                 nested(self._headers, headers),
-                *self._given_to(work),
+                self._given_to(work),
                 nested(self._start_input, lifetime.start_input.SerializeToString()),
                 self._params,
             )
@@ -115,10 +114,15 @@ class InputForm:
             after = self._leased + nested(self._start_by, when) + after
         return before, after + nested(self._ticket, ticket) if ticket else after
 
-    def _given_to(self, work: Work) -> list[bytes]:
-        """Return what led here: the results that a plan looks at, or a task's data."""
-        given: Iterable[Message | None] = work.upstreams if self._is_plan else (work.input_data,)
-        return [nested(self._given, one.SerializeToString()) for one in given if one is not None]
+    def _given_to(self, work: Work) -> bytes:
+        """Return what led here: a task's data, or the results that a plan looks at."""
+        if not self._is_plan:
+            data = work.input_data
+            return nested(self._given, data.SerializeToString()) if data is not None else b""
+        written = b""
+        for one in work.upstreams:
+            written += nested(self._given, one.SerializeToString())
+        return written
 
     def is_surely_small(self, lifetime: Lifetime, work: Work) -> bool:
         """Whether the input cannot exceed MAX_INPUT_BYTES, found without writing it."""
@@ -127,6 +131,13 @@ class InputForm:
         if work.input_data is not None:
             size += work.input_data.ByteSize()
         return size + sum([one.ByteSize() for one in work.upstreams]) <= MAX_INPUT_BYTES
+
+
+def _upstream(ids: tuple[str, ...]) -> bytes:
+    written = b""
+    for one in ids:
+        written += nested(_UPSTREAM_ID, one.encode())
+    return written
 
 
 def _duration(ms: int) -> Duration:

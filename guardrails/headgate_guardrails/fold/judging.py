@@ -19,8 +19,8 @@ def judge(flow: Flow, report: Report, step: Step | None) -> list[Match]:
     evaluator, lifetime, clock = flow.tenant.evaluator, flow.lifetime, flow.turn.clock
     if evaluator is None:
         return []
-    headers, charge, fan_out = report.headers, report.charge, report.fan_out
-    iteration = headers.iteration
+    headers, charge = report.headers, report.charge
+    fan_out, iteration = report.fan_out, headers.iteration
     if evaluator.surely_settles(flow.tenant, lifetime, clock, iteration, charge, fan_out):
         return []
     candidate = Candidate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from headgate_protos.v1 import common_pb2 as pb
@@ -103,19 +103,19 @@ class Spend:
         self.latency_ms = min(self.latency_ms + other.latency_ms, MAX_AMOUNT)
         self.payload_bytes = min(self.payload_bytes + other.payload_bytes, MAX_AMOUNT)
 
-    def hold(self, amount: Amount) -> None:
-        """Reserve."""
-        tokens, cost = amount
-        self.held_tokens += tokens
-        self.held_cost += cost
-        self.open_holds += 1
+    @property
+    def is_saturated(self) -> bool:
+        """Whether a sum has stopped, so that it says no longer what its parts are together."""
+        sums = (self.executions, self.tokens, self.cost, self.latency_ms, self.payload_bytes)
+        return max(sums) >= MAX_AMOUNT
 
-    def release(self, amount: Amount) -> None:
-        """Close one hold, settled or not."""
-        tokens, cost = amount
-        self.held_tokens -= tokens
-        self.held_cost -= cost
-        self.open_holds -= 1
+    def add_difference(self, whole: Spend, dropped: Sequence[Spend]) -> None:
+        """Add what is left of `whole` without some of its parts: less work than to add up all others."""
+        self.executions += whole.executions - sum([part.executions for part in dropped])
+        self.tokens += whole.tokens - sum([part.tokens for part in dropped])
+        self.cost += whole.cost - sum([part.cost for part in dropped])
+        self.latency_ms += whole.latency_ms - sum([part.latency_ms for part in dropped])
+        self.payload_bytes += whole.payload_bytes - sum([part.payload_bytes for part in dropped])
 
     def usage(self) -> pb.ResourceUsage:
         """Return the settled sums as they are shown outside."""
@@ -196,17 +196,20 @@ class Window:
 
     def _forget(self, oldest: int) -> None:
         """Drop the parts before `oldest`, which counts whole until its last moment is out."""
-        buckets = self.buckets
-        if not buckets or next(iter(buckets)) >= oldest:  # they are in order
+        gone = [index for index in self.buckets if index < oldest]
+        if not gone:
             return
-        self.buckets = {k: v for k, v in buckets.items() if k >= oldest}
-        self.spend = Spend()
-        for part in self.buckets.values():
-            self.spend.add(part)
+        dropped = [self.buckets.pop(index) for index in gone]
+        before, self.spend = self.spend, Spend()
+        if before.is_saturated:
+            for part in self.buckets.values():
+                self.spend.add(part)
+        else:
+            self.spend.add_difference(before, dropped)
 
     def scopes(self, clock_ms: int) -> tuple[Spend, ...]:
         """Return what a run that is settled at `clock_ms` is added to."""
-        spend = self.at(clock_ms)
+        spend = self.spend if clock_ms < self.until else self.at(clock_ms)
         if not self.sliding:
             return (spend,)
         part = self.buckets.get(self.index)

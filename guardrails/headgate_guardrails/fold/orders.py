@@ -26,11 +26,10 @@ MAX_COMMANDS = 1_000
 
 def known_lifetime(tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> Lifetime | None:
     """Return the lifetime, None when it ended and is only remembered; raises BadRecord when it never was."""
-    lifetime = tenant.lifetimes.get(envelope.lifetime_id)
-    if lifetime is None and envelope.lifetime_id not in tenant.ended:
-        raise BadRecord(
-            "UNKNOWN_LIFETIME", f"{envelope.lifetime_id[:128]!a} is not a lifetime of this tenant"
-        )
+    lifetime_id = envelope.lifetime_id
+    lifetime = tenant.lifetimes.get(lifetime_id)
+    if lifetime is None and lifetime_id not in tenant.ended:
+        raise BadRecord("UNKNOWN_LIFETIME", f"{lifetime_id[:128]!a} is not a lifetime of this tenant")
     return lifetime
 
 

@@ -80,8 +80,8 @@ class Report:
     @property
     def fan_out(self) -> int:
         """How many tasks a plan named."""
-        result = self.result
-        return len(result.next_task_ids) if isinstance(result, plan_pb2.PlanResult) else 0
+        execution = self.execution
+        return len(execution.result.next_task_ids) if isinstance(execution, plan_pb2.PlanExecution) else 0
 
 
 def size_of(result: task_pb2.TaskResult | plan_pb2.PlanResult) -> int:

@@ -49,8 +49,13 @@ def watch_age(flow: Flow) -> None:
 
 def task_done(flow: Flow, work: Work, done_id: str, execution: task_pb2.TaskExecution) -> None:
     """Send a task's accepted result on."""
-    lifetime, result = flow.lifetime, execution.result
-    facts = _facts(flow, work, execution) if lifetime.terms[work.node_id].needs_facts else None
+    lifetime, terms = flow.lifetime, flow.lifetime.terms[work.node_id]
+    if terms.only_way:
+        _strip(execution)
+        _visit(flow, terms.only_way, work.lineage, (done_id,), None, (execution,))
+        return
+    result = execution.result
+    facts = _facts(flow, work, execution) if terms.needs_facts else None
     routes = lifetime.graphs.tasks.route(work.node_id, done_id, work.lineage, facts)
     if routes.fault:
         ending.end(flow, pb.LIFETIME_STATUS_FAILED, routes.fault)
@@ -60,8 +65,7 @@ def task_done(flow: Flow, work: Work, done_id: str, execution: task_pb2.TaskExec
         lifetime.outcome = payload_of(result)
         ending.end(flow, pb.LIFETIME_STATUS_COMPLETED, "")
     else:
-        execution.ClearField("input_data")
-        execution.ClearField("ticket")
+        _strip(execution)
         lifetime.transit = work.lineage
         for target, lineage in routes.hops:
             _visit(flow, target, lineage, (done_id,), None, (execution,))
@@ -70,19 +74,30 @@ def task_done(flow: Flow, work: Work, done_id: str, execution: task_pb2.TaskExec
         lifetime.transit = ()
 
 
+def _strip(execution: task_pb2.TaskExecution) -> None:
+    """Take away what the next plan has no use for."""
+    execution.ClearField("input_data")
+    execution.ClearField("ticket")
+
+
 def plan_done(flow: Flow, work: Work, done_id: str, execution: plan_pb2.PlanExecution) -> str:
     """Send a plan's accepted decision on; return a fault when it names what it may not."""
     lifetime, result = flow.lifetime, execution.result
-    routes = lifetime.graphs.plans.route(work.node_id, done_id, work.lineage, result.next_task_ids)
-    if routes.fault:
-        return routes.fault
-    value = payload_of(result)
-    if routes.final:
-        lifetime.outcome = value
-        ending.end(flow, pb.LIFETIME_STATUS_COMPLETED, "")
-        return ""
-    own = {given.task_id: given.input_data for given in result.next_inputs}
-    for target, lineage in routes.hops:
+    named = result.next_task_ids
+    if len(named) == 1 and named[0] in lifetime.terms[work.node_id].normal_ways:
+        hops: tuple[tuple[str, Lineage], ...] = ((named[0], work.lineage),)
+    else:
+        routes = lifetime.graphs.plans.route(work.node_id, done_id, work.lineage, named)
+        if routes.fault:
+            return routes.fault
+        if routes.final:
+            lifetime.outcome = payload_of(result)
+            ending.end(flow, pb.LIFETIME_STATUS_COMPLETED, "")
+            return ""
+        hops = routes.hops
+    value, given = payload_of(result), result.next_inputs
+    own = {one.task_id: one.input_data for one in given} if given else {}
+    for target, lineage in hops:
         _visit(flow, target, lineage, (done_id,), own.get(target, value), ())
     return ""
 
@@ -112,9 +127,9 @@ def _visit(
 ) -> None:
     """Put one more visit to a node on the agenda; one above the graph's own cap ends the lifetime."""
     lifetime = flow.lifetime
-    if not lifetime.is_live:
+    if lifetime.ended_at:
         return
-    tally = lifetime.node(node_id)
+    tally = lifetime.nodes.get(node_id) or lifetime.node(node_id)
     cap = lifetime.graphs.graph.limits.max_iterations
     if tally.iterations >= cap:
         violation = control_pb2.GuardrailViolation(

@@ -18,7 +18,7 @@ from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, close, pay, release
 from headgate_guardrails.fold.judging import judge, obey_rules
 from headgate_guardrails.fold.ledger import Amount
 from headgate_guardrails.fold.progressing import Step, fingerprint
-from headgate_guardrails.fold.reports import Execution, Report
+from headgate_guardrails.fold.reports import Report
 from headgate_guardrails.fold.retries import retry, retry_failed, retry_lost, take_back
 from headgate_guardrails.fold.rules import REJECT
 from headgate_guardrails.fold.state import InFlight, Lifetime, Tenant, Work
@@ -27,12 +27,11 @@ from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import plan_pb2
 
 
-def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Execution, record: bytes) -> None:
+def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, report: Report, record: bytes) -> None:
     """Take one result: accepted, late, duplicate or conflicting. Raises BadRecord before anything changes."""
-    report = Report(execution)
     done_id, run_id = report.execution_id, report.run_id
     if lifetime.ticket_key:
-        check_ticket(turn, tenant.tenant_id, lifetime, done_id, execution.ticket)
+        check_ticket(turn, tenant.tenant_id, lifetime, done_id, report.execution.ticket)
     flight = lifetime.inflight.get(done_id)
     _refuse_forged(tenant, lifetime, report, flight)
     checksum = zlib.crc32(record)
@@ -48,7 +47,7 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, execution: Executi
     if began:
         pay(tenant, lifetime, report.node_id, report.charge, turn.clock)
     flow = Flow(turn, tenant, lifetime)
-    if not lifetime.is_live:
+    if lifetime.ended_at:
         if began:
             lifetime.stopped_at = turn.clock
         ending.republish(flow)
@@ -113,8 +112,10 @@ def _accept(flow: Flow, flight: InFlight, report: Report) -> None:
     if report.is_doubtful:
         reason = f"USAGE_RANGE: node {work.node_id} reported a usage that cannot be; its hold was charged"
         ending.pause(flow, reason, 0)
-    if flow.tenant.evaluator is not None:
-        matches = judge(flow, report, _step(flow, work, report))
+    evaluator = flow.tenant.evaluator
+    if evaluator is not None:
+        step = _step(flow, work, report, evaluator.trail_length) if evaluator.trail_length else None
+        matches = judge(flow, report, step)
         if matches:
             verdict = obey_rules(flow, matches, done_id, work.node_id)
             if not lifetime.is_live:
@@ -152,16 +153,13 @@ def _succeeded(flow: Flow, work: Work, report: Report) -> None:
         retry_failed(flow, work, done_id, error)
 
 
-def _step(flow: Flow, work: Work, report: Report) -> Step | None:
-    """Add what this execution looked like to the lifetime's trail, when a rule about progress is in force."""
-    evaluator = flow.tenant.evaluator
-    if evaluator is None or not evaluator.trail_length:
-        return None
+def _step(flow: Flow, work: Work, report: Report, trail_length: int) -> Step:
+    """Add what this execution looked like to the lifetime's trail, which rules about progress look at."""
     given = [work.input_data.SerializeToString(deterministic=True)] if work.input_data is not None else []
     given += [one.result.SerializeToString(deterministic=True) for one in work.upstreams]
     made = report.result.SerializeToString(deterministic=True)
     step = Step(work.node_id, fingerprint(given), fingerprint([made]), report.result.success)
     trail = flow.lifetime.trail
     trail.append(step)
-    del trail[: -evaluator.trail_length]
+    del trail[:-trail_length]
     return step

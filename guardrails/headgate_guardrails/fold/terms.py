@@ -41,6 +41,8 @@ class Terms:
         "is_served",
         "needs_facts",
         "node",
+        "normal_ways",
+        "only_way",
         "queue",
         "reserved",
         "timeout_ms",
@@ -67,6 +69,10 @@ class Terms:
         """Whether the graph caps what is in flight."""
         self.needs_facts = graphs.needs_facts(node.id)
         """Whether an edge out of it looks at the result."""
+        self.only_way = graphs.only_way(node.id)
+        """Where every result of a task goes, "" when that has to be asked: most tasks have one edge."""
+        self.normal_ways = graphs.normal_ways(node.id)
+        """Targets that a plan may name alone, and nothing more has to be asked: most decisions are so."""
         self.queue = node.config.queue or ""
         self.form = InputForm(graphs.graph, node, self.hold, self.timeout_ms, self.is_leased and LEASE_MS)
         """Makes its inputs."""

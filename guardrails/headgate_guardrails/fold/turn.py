@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from headgate_guardrails.fold.state import Lifetime, PartitionState, Tenant
-from headgate_guardrails.fold.wire import integer
+from headgate_guardrails.fold.wire import integer, small
 
 TASK_INPUTS = "task-inputs"
 PLAN_INPUTS = "plan-inputs"
@@ -110,9 +110,9 @@ class Turn:
         """Return the Source of the next output as bytes."""
         return b"".join(
             (
-                integer(_SOURCE_PARTITION, self.state.partition),
+                small(_SOURCE_PARTITION, self.state.partition),
                 integer(_SOURCE_OFFSET, self.offset),
-                integer(_SOURCE_INDEX, len(self.outputs)),
+                small(_SOURCE_INDEX, len(self.outputs)),
             )
         )
 

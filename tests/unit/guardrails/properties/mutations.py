@@ -33,9 +33,9 @@ def double_settle(patch: pytest.MonkeyPatch) -> None:
     """A repeated result is paid again."""
     before = settlement.on_result
 
-    def on_result(turn: Any, tenant: Any, lifetime: Lifetime, execution: Any, record: bytes) -> None:
-        lifetime.settled.pop(execution.headers.run_id, None)
-        before(turn, tenant, lifetime, execution, record)
+    def on_result(turn: Any, tenant: Any, lifetime: Lifetime, report: Any, record: bytes) -> None:
+        lifetime.settled.pop(report.run_id, None)
+        before(turn, tenant, lifetime, report, record)
 
     patch.setattr(engine, "on_result", on_result)
 
