@@ -105,12 +105,12 @@ def _parsed(record: LogRecord, expected: type[M]) -> tuple[M, str, bytes]:
 
 def _said(headers: Headers) -> tuple[bytes, bytes, bytes]:
     """Return type, schema and tenant as the headers say them."""
-    if len(headers) > MAX_HEADERS:
-        raise BadRecord("HEADERS", f"{len(headers)} headers, the most is {MAX_HEADERS}")
     if len(headers) == 3:
         (first, kind), (second, schema), (third, tenant) = headers
         if first == TYPE and second == SCHEMA and third == TENANT and kind and schema and tenant:
             return kind, schema, tenant
+    if len(headers) > MAX_HEADERS:
+        raise BadRecord("HEADERS", f"{len(headers)} headers, the most is {MAX_HEADERS}")
     found: dict[str, bytes] = {}
     for name, value in headers:
         if name in found:

@@ -81,6 +81,8 @@ class PolicyEvaluator:
         )
         self._models = tuple(r for r in rules if (names := r.allow or r.deny) and names.models is not None)
         self._progress = tuple(r for r in rules if r.no_progress)
+        self.looks_at_fan_out = any(cap.metric == "fan_out" for cap in self.caps)
+        """Whether it has to be known how many tasks a plan named."""
         self._looks_at_results = bool(self._asked_at_settlement or self._models or self._progress)
         """Whether any rule is asked about a result itself, and not only about sums."""
         self.trail_length = max(

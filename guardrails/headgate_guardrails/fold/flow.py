@@ -73,10 +73,13 @@ class Flow:
 
 def payload_of(result: task_pb2.TaskResult | plan_pb2.PlanResult) -> pb.Payload:
     """Return a result's value as a payload; null when it has none."""
+    inline = result.json_result
+    if inline:
+        return pb.Payload(json=inline)
     kind = result.WhichOneof("value")
     if kind == "blob_reference":
         return pb.Payload(blob=result.blob_reference)
-    return pb.Payload(json=result.json_result if kind else "null")
+    return pb.Payload(json="" if kind else "null")
 
 
 def value_from(payload: pb.Payload, result: task_pb2.TaskResult) -> None:

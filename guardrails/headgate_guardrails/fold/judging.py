@@ -20,7 +20,8 @@ def judge(flow: Flow, report: Report, step: Step | None) -> list[Match]:
     if evaluator is None:
         return []
     headers, charge = report.headers, report.charge
-    fan_out, iteration = report.fan_out, headers.iteration
+    fan_out = report.fan_out if evaluator.looks_at_fan_out else 0
+    iteration = headers.iteration
     if evaluator.surely_settles(flow.tenant, lifetime, clock, iteration, charge, fan_out):
         return []
     candidate = Candidate(

@@ -86,6 +86,7 @@ class Report:
 
 def size_of(result: task_pb2.TaskResult | plan_pb2.PlanResult) -> int:
     """Return the size of a result's value in bytes, wherever it is kept."""
-    if result.WhichOneof("value") == "blob_reference":
+    inline = len(result.json_result)
+    if not inline and result.HasField("blob_reference"):
         return max(0, min(result.blob_reference.size_bytes, 2**53))
-    return len(result.json_result)
+    return inline
