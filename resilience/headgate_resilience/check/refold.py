@@ -19,7 +19,7 @@ from headgate_resilience.check.decoding import Refused, message_of
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.outputs import Outputs, Said, fingerprint
 from headgate_resilience.check.records import Records
-from headgate_streams.codec import encode
+from headgate_streams.codec import headers_of
 from headgate_streams.port import LogRecord
 from headgate_streams.signing import fingerprint as key_name
 from headgate_streams.topics import Topics
@@ -138,8 +138,8 @@ class Refold:
 
 
 def _digest(topic: str, output: Output) -> bytes:
-    value, headers = encode(output.message, output.tenant_id)
-    return fingerprint(topic, LogRecord(topic, 0, 0, 0, output.key.encode(), value, headers))
+    headers = headers_of(output.kind.__name__, output.tenant_id)
+    return fingerprint(topic, LogRecord(topic, 0, 0, 0, output.key.encode(), output.value, headers))
 
 
 def _between(records: Records, partition: int, first: int, end: int) -> Iterable[LogRecord]:

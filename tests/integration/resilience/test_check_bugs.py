@@ -67,14 +67,16 @@ def gate_forgets_an_output(patch: pytest.MonkeyPatch) -> None:
 
 def tenant_is_mixed_up(patch: pytest.MonkeyPatch) -> None:
     """What one tenant's plan must decide is given to another tenant."""
-    before = Turn.emit
+    before = Turn.emit_written
 
-    def emit(self: Turn, topic: str, key: str, tenant_id: str, message: Any, queue: str = "") -> None:
+    def emit(self: Turn, topic: str, key: str, tenant_id: str, kind: Any, value: bytes, queue: str) -> None:
         if topic == PLAN_INPUTS and tenant_id == ACME:
-            tenant_id = message.tenant_id = GLOBEX
-        before(self, topic, key, tenant_id, message, queue)
+            message = kind.FromString(value)
+            message.tenant_id = tenant_id = GLOBEX
+            value = message.SerializeToString()
+        before(self, topic, key, tenant_id, kind, value, queue)
 
-    patch.setattr(Turn, "emit", emit)
+    patch.setattr(Turn, "emit_written", emit)
 
 
 # -- what the systems do -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import CONTROL_EVENTS, LIFETIMES, PLAN_INPUTS, TASK_INPUTS, Output
 from headgate_resilience.check import Check, Report
 from headgate_streams.blobs import BlobStore, MemoryBlobStore
-from headgate_streams.codec import encode
+from headgate_streams.codec import headers_of
 from headgate_streams.port import Headers, LogRecord
 from headgate_streams.topics import Topics, partition_for, spread
 
@@ -57,8 +57,8 @@ class MemoryTopics:
             topic = topics.control_events
         else:
             topic = topics.lifetimes if kind == LIFETIMES else topics.dead_letters
-        value, headers = encode(output.message, output.tenant_id)
-        return self.append(topic, output.key.encode(), value, headers, partition=partition)
+        headers = headers_of(output.kind.__name__, output.tenant_id)
+        return self.append(topic, output.key.encode(), output.value, headers, partition=partition)
 
     def fold(self, log: Iterable[LogRecord]) -> None:
         """Take a whole log of partition 0, and say what a gate says of it."""
