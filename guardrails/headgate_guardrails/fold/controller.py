@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headgate_guardrails.fold.evaluator import Match
+from headgate_guardrails.fold.ledger import Spend
 from headgate_guardrails.fold.rules import ABORT, EXECUTION, PAUSE, REJECT, THROTTLE, WARN
 from headgate_guardrails.fold.state import Lifetime, Tenant
 from headgate_guardrails.fold.turn import CONTROL_EVENTS, LIFETIMES, Turn, stamp
@@ -139,7 +140,10 @@ def _shown(metric: str, value: int) -> str:
 
 
 def lifetime_view(tenant_id: str, lifetime: Lifetime, clock_ms: int) -> execution_pb2.LifetimeView:
-    """Return the public view; nodes in the graph's order."""
+    """Return the public view; nodes in the graph's order.
+
+    Only what is not empty is set: that takes half the time of a constructor with all.
+    """
     spend = lifetime.spend
     view = execution_pb2.LifetimeView(
         tenant_id=tenant_id,
@@ -147,16 +151,22 @@ def lifetime_view(tenant_id: str, lifetime: Lifetime, clock_ms: int) -> executio
         graph_id=lifetime.graph_key[0],
         graph_version=lifetime.graph_key[1],
         status=lifetime.status,  # type: ignore[arg-type]
-        reason=lifetime.reason,
-        usage=spend.usage(),
-        held=pb.ResourceUsage(tokens_used=spend.held_tokens, cost_nano_usd=spend.held_cost),
-        outcome=lifetime.outcome,
-        violations=lifetime.violations,
-        pause_generation=lifetime.pause_generation if lifetime.status == pb.LIFETIME_STATUS_PAUSED else 0,
-        open_holds=spend.open_holds,
-        parent_lifetime_id=lifetime.parent_id,
-        parent_execution_id=lifetime.parent_execution_id,
     )
+    if lifetime.reason:
+        view.reason = lifetime.reason
+    if spend.open_holds:
+        view.open_holds = spend.open_holds
+    if lifetime.parent_id:
+        view.parent_lifetime_id = lifetime.parent_id
+        view.parent_execution_id = lifetime.parent_execution_id
+    _show_spend(view.usage, spend)
+    _show_held(view.held, spend)
+    if lifetime.outcome is not None:
+        view.outcome.CopyFrom(lifetime.outcome)
+    if lifetime.violations:
+        view.violations.extend(lifetime.violations)
+    if lifetime.status == pb.LIFETIME_STATUS_PAUSED:
+        view.pause_generation = lifetime.pause_generation
     if lifetime.stopped_at and not spend.open_holds:
         stamp(view.stop_latency, lifetime.stopped_at - lifetime.ended_at)
     stamp(view.started_at, lifetime.started_at)
@@ -166,7 +176,36 @@ def lifetime_view(tenant_id: str, lifetime: Lifetime, clock_ms: int) -> executio
     for node_id in lifetime.graphs.nodes:
         tally = lifetime.nodes.get(node_id)
         if tally is not None:
-            view.nodes.add(node_id=node_id, iterations=tally.iterations, usage=tally.spend.usage())
+            node = view.nodes.add(node_id=node_id, iterations=tally.iterations)
+            _show_spend(node.usage, tally.spend)
+    _show_waiting(view, lifetime)
+    return view
+
+
+def _show_spend(into: pb.ResourceUsage, spend: Spend) -> None:
+    into.SetInParent()
+    if spend.tokens:
+        into.tokens_used = spend.tokens
+    if spend.cost:
+        into.cost_nano_usd = spend.cost
+    if spend.latency_ms:
+        into.latency_ms = spend.latency_ms
+    if spend.input_tokens or spend.output_tokens or spend.cached_tokens:
+        into.input_tokens = spend.input_tokens
+        into.output_tokens = spend.output_tokens
+        into.cached_tokens = spend.cached_tokens
+
+
+def _show_held(into: pb.ResourceUsage, spend: Spend) -> None:
+    into.SetInParent()
+    if spend.held_tokens:
+        into.tokens_used = spend.held_tokens
+    if spend.held_cost:
+        into.cost_nano_usd = spend.held_cost
+
+
+def _show_waiting(view: execution_pb2.LifetimeView, lifetime: Lifetime) -> None:
+    """Name the human tasks that wait, and what is asked as far as there is room."""
     room = MAX_ASKED_BYTES
     for execution_id, flight in lifetime.inflight.items():
         if lifetime.graphs.nodes[flight.work.node_id].type == "human":
@@ -176,4 +215,3 @@ def lifetime_view(tenant_id: str, lifetime: Lifetime, clock_ms: int) -> executio
                 room -= len(asked.encode())
                 waiting.json_input = asked if room >= 0 else ""
             stamp(waiting.deadline, flight.due)
-    return view

@@ -145,7 +145,7 @@ def end(flow: Flow, status: pb.LifetimeStatus, reason: str, **event: Any) -> Non
     lifetime.delayed = {}
     lifetime.joins = {}
     lifetime.trail = []
-    lifetime.start_input = pb.Payload()
+    lifetime.start_input, lifetime.start_bytes = pb.Payload(), b""
     lifetime.closing = turn.clock + ORPHAN_GRACE_MS
     flow.arm(lifetime.closing)
     if told:

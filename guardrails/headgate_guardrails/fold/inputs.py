@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from headgate_graphs.ids import execution_id as make_id
 from headgate_graphs.model import Plan
 from headgate_guardrails.fold.wire import known, nested, small, text, timestamp
 from headgate_protos.v1 import common_pb2 as pb
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_INPUT_BYTES = 1_000_000
 """An input above this would not fit into a record of the log."""
+_KEPT_BYTES = 4_096
+"""A start input up to this size is kept as bytes, too, while its lifetime runs."""
 _SMALL_BYTES = 2_000
 """More than ids, times and ticket of an input take, besides its upstream ids."""
 _UPSTREAM_ID_BYTES = 64
@@ -33,7 +36,9 @@ def _tag(kind: type[Message], field: str, wire: int) -> bytes:
 
 _VARINT, _BYTES = 0, 2
 _HEADERS = pb.ExecutionHeaders
-_EXECUTION_ID = _tag(_HEADERS, "execution_id", _BYTES)
+_ID_BYTES = bytes((len(make_id("", "", "", 0, 0)),))
+_EXECUTION_ID = _tag(_HEADERS, "execution_id", _BYTES) + _ID_BYTES
+"""With the length of what follows, which is the same for all ids that are made here."""
 _LIFETIME_ID = _tag(_HEADERS, "lifetime_id", _BYTES)
 _ITERATION = _tag(_HEADERS, "iteration", _VARINT)
 _ATTEMPT = _tag(_HEADERS, "attempt", _VARINT)
@@ -88,7 +93,8 @@ class InputForm:
         when = timestamp(due)
         headers = b"".join(
             (
-                nested(_EXECUTION_ID, execution_id.encode()),
+                _EXECUTION_ID,
+                execution_id.encode(),
                 known(_LIFETIME_ID, lifetime.lifetime_id),
                 self._identity,
                 small(_ITERATION, work.iteration),
@@ -105,7 +111,7 @@ class InputForm:
                 known(self._tenant_id, tenant_id),
                 nested(self._headers, headers),
                 self._given_to(work),
-                nested(self._start_input, lifetime.start_input.SerializeToString()),
+                nested(self._start_input, lifetime.start_bytes or _start_bytes(lifetime)),
                 self._params,
             )
         )
@@ -131,6 +137,14 @@ class InputForm:
         if work.input_data is not None:
             size += work.input_data.ByteSize()
         return size + sum([one.ByteSize() for one in work.upstreams]) <= MAX_INPUT_BYTES
+
+
+def _start_bytes(lifetime: Lifetime) -> bytes:
+    """Return what the lifetime was started with, kept for its next input when it is small."""
+    written = lifetime.start_input.SerializeToString()
+    if len(written) <= _KEPT_BYTES:
+        lifetime.start_bytes = written
+    return written
 
 
 def _upstream(ids: tuple[str, ...]) -> bytes:

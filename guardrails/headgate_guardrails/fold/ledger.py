@@ -117,17 +117,6 @@ class Spend:
         self.latency_ms += whole.latency_ms - sum([part.latency_ms for part in dropped])
         self.payload_bytes += whole.payload_bytes - sum([part.payload_bytes for part in dropped])
 
-    def usage(self) -> pb.ResourceUsage:
-        """Return the settled sums as they are shown outside."""
-        return pb.ResourceUsage(
-            tokens_used=self.tokens,
-            cost_nano_usd=self.cost,
-            latency_ms=self.latency_ms,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            cached_tokens=self.cached_tokens,
-        )
-
 
 def settle(scopes: Iterable[Spend], charge: Charge) -> None:
     """Add what one run is charged to every scope.

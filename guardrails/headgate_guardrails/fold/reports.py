@@ -26,7 +26,6 @@ class Report:
         "headers",
         "is_doubtful",
         "is_plan",
-        "model",
         "node_id",
         "result",
         "run_id",
@@ -45,7 +44,6 @@ class Report:
         self.status = headers.status
         self.charge: Charge
         """Set by `price`, once it is known what was held."""
-        self.model = ""
         self.is_doubtful = False
         """Whether it reports a usage that cannot be; then it is charged its hold."""
 
@@ -62,7 +60,6 @@ class Report:
             self.charge = unreported(hold, size)
             return
         self.charge = priced(charge, hold) if usage.unpriced else charge
-        self.model = usage.model
 
     @property
     def began(self) -> bool:
@@ -76,6 +73,11 @@ class Report:
             or not execution.HasField("resource_usage")
             or bool(usage.tokens_used or usage.cost_nano_usd or usage.latency_ms or usage.unpriced)
         )
+
+    @property
+    def model(self) -> str:
+        """Model that it names, "" when its usage is not believed."""
+        return "" if self.is_doubtful else self.execution.resource_usage.model
 
     @property
     def fan_out(self) -> int:

@@ -138,6 +138,7 @@ class Lifetime:
         "settled",
         "settling",
         "spend",
+        "start_bytes",
         "start_input",
         "started_at",
         "status",
@@ -161,6 +162,9 @@ class Lifetime:
         """Changed by `states.move` alone, by which it begins, too."""
         self.reason = ""
         self.start_input = pb.Payload()
+        """Set before anything is dispatched, and emptied at the end."""
+        self.start_bytes = b""
+        """The same as the inputs carry it, once the first was written; empty when it is large. Derived."""
         self.outcome: pb.Payload | None = None
         self.started_at = 0
         self.issued_at = 0

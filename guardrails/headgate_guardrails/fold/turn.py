@@ -108,12 +108,11 @@ class Turn:
 
     def source(self) -> bytes:
         """Return the Source of the next output as bytes."""
-        return b"".join(
-            (
-                small(_SOURCE_PARTITION, self.state.partition),
-                integer(_SOURCE_OFFSET, self.offset),
-                small(_SOURCE_INDEX, len(self.outputs)),
-            )
+        partition, index = self.state.partition, len(self.outputs)
+        return b"%b%b%b" % (
+            small(_SOURCE_PARTITION, partition) if partition else b"",
+            integer(_SOURCE_OFFSET, self.offset),
+            small(_SOURCE_INDEX, index) if index else b"",
         )
 
     def arm(self, tenant: Tenant, lifetime: Lifetime, due: int) -> None:
