@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from headgate_graphs.errors import UserError
-from headgate_streams.topics import Topics, murmur2, partition_for
+from headgate_graphs.ids import execution_id
+from headgate_streams.topics import Topics, murmur2, partition_for, spread
 
 
 def signed(number: int) -> int:
@@ -63,3 +64,11 @@ def test_descriptions_hold_every_topic_once() -> None:
     assert found[topics.lifetimes].config["cleanup.policy"] == "compact"
     assert found[topics.executions].config["cleanup.policy"] == "delete"
     assert {t.config["message.timestamp.type"] for t in found.values()} == {"LogAppendTime"}
+
+
+def test_inputs_are_spread_evenly_and_always_alike() -> None:
+    counts = [0] * 16
+    for number in range(1_600):
+        counts[spread(execution_id("acme", "run-1", "call", number, 1), 16)] += 1
+    assert min(counts) > 60
+    assert spread("0123456789abcdef0123456789abcdef", 16) == 14
