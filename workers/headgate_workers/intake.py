@@ -15,40 +15,36 @@ from headgate_streams.codec import decode
 from headgate_streams.crash import crash_point
 from headgate_streams.flood import FloodLimit
 from headgate_streams.offsets import OffsetTracker, SourceCursor
-from headgate_streams.port import Committed, LogConsumer, LogRecord, TopicPartition
+from headgate_streams.port import Committed, Log, LogConsumer, LogRecord, TopicPartition
 from headgate_workers.work import Work
 
 _LOGGER = logging.getLogger(__name__)
 
 
-EARLY = 256
-"""Work that a dead owner of a partition may have begun: at least so much as a worker runs at once."""
-
-
 class Share:
     """One partition for as long as this worker owns it."""
 
-    def __init__(self, partition: TopicPartition, seen: SourceCursor) -> None:
+    def __init__(self, partition: TopicPartition, seen: SourceCursor, end: int) -> None:
         self.partition = partition
+        self._end = end
+        """Where it ended when it was taken over: an owner that died may have begun what is below."""
         self.seen = seen
         """Sources read so far; what is not above is a repeat."""
         self.tracker = OffsetTracker(seen)
         self.open: dict[int, Work] = {}
         """Work whose offset may not be committed yet, by offset."""
         self.is_lost = False
-        self._opened = 0
 
     def take_up(self, work: Work) -> None:
         """Keep the offset of this work from being committed until it is settled."""
-        self._opened += 1
-        work.is_early = self._opened <= EARLY
+        work.is_early = work.offset < self._end
         self.open[work.offset] = work
 
     def must_wait(self, work: Work) -> bool:
         """Whether plain work before this leased one keeps it from being committed on pickup.
 
-        Asked of early work alone: if its handler ends the process, the next owner would begin it once more,
-        and so for ever. Later on nobody waits for a slow neighbour.
+        Asked of what was there at the assignment: if its handler has ended a process and will end this one,
+        the next owner would begin it once more, and so for ever. Nothing else waits for a slow neighbour.
         """
         return work.is_early and any(n < work.offset and not one.is_leased for n, one in self.open.items())
 
@@ -63,6 +59,7 @@ class Intake:
 
     def __init__(
         self,
+        log: Log,
         consumer: LogConsumer,
         topic: str,
         expected: type[TaskInput] | type[PlanInput],
@@ -75,6 +72,7 @@ class Intake:
         `on_bad` deals with a bad record; `drain` returns when shares that are taken away are settled, or
         time is up. A partition with more than `dead_letter_limit` bad records a minute is paused for a while.
         """
+        self._log = log
         self._consumer = consumer
         self._expected = expected
         self._on_bad = on_bad
@@ -181,10 +179,11 @@ class Intake:
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         known = self._consumer.committed(partitions)
+        ends = self._log.offsets(partitions)
         for partition in partitions:
             committed = known.get(partition)
             seen = SourceCursor.decode(committed.metadata if committed is not None else "")
-            self._shares[partition.partition] = Share(partition, seen)
+            self._shares[partition.partition] = Share(partition, seen, ends[partition][1])
         if self._is_paused:
             self._is_paused = None  # the new ones are not: say it to all of them again
         return {}

@@ -46,7 +46,7 @@ class Work:
         self.is_leased: bool = received.leased
         """Whether the run is announced, leased and committed on pickup; else it is plain."""
         self.is_early = False
-        """Whether it was among the first of its partition, and so may have ended another worker's process."""
+        """Whether it was there when its partition was taken over, and so may have ended another worker."""
         self.run_id = run_id
         self.usage = UsageMeter()
         self.has_begun = False

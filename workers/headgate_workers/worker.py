@@ -17,9 +17,9 @@ The order of effects, once. Every step is done by the consumer's thread, which n
 1. as above;
 2. ExecutionStarted{run_id} is appended and confirmed. Past the input's `start_by`, by the log's append time,
    the input is dropped: the gate judges by the same time and has given the work up;
-3. the offset is committed. Older plain work of the partition may hold it back; among the first inputs after
-   an assignment the announcement waits for that work, so that a handler which ends the process is not begun
-   again and again by each next owner: it is a lost run, as any other;
+3. the offset is committed. Older plain work of the partition may hold it back; of inputs that
+   were there at the assignment the announcement waits for that work, so that a handler which ends the process
+   is not begun again and again by each next owner: it is a lost run, as any other;
 4. the handler runs, and a heartbeat carries its partial usage every third of the lease, and at once when it
    has used more than the gate holds for it, so that a cap stops it while it runs. A crash from here on means
    a lease that expires: the gate charges the run and dispatches the next attempt;
@@ -161,7 +161,9 @@ class Worker:
         consumer = self._log.consumer(self._topics.workers_group(self._kind.value, queue_name))
         expected = TaskInput if self._kind is NodeKind.TASK else PlanInput
         topic, limit = self._inputs(queue_name), self._settings.dead_letter_limit_per_minute
-        self._intakes.append(Intake(consumer, topic, expected, self._on_bad, self._drain_shares, limit))
+        self._intakes.append(
+            Intake(self._log, consumer, topic, expected, self._on_bad, self._drain_shares, limit)
+        )
 
     # One turn ------------------------------------------------------------------------------------------
 

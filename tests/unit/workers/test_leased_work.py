@@ -8,7 +8,7 @@ import time
 import pytest
 
 from headgate_streams.port import LogProducer
-from headgate_workers import TaskContext, intake, task
+from headgate_workers import TaskContext, task
 from tests.support import eventually
 from tests.unit.workers.bench import COMPLETED, FAILED, Bench, registry
 
@@ -139,10 +139,7 @@ def test_stop_reports_leased_runs_that_outlast_the_drain(bench: Bench) -> None:
     assert report.resource_usage.tokens_used == 3
 
 
-def test_plain_work_that_is_older_holds_the_offset_back(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(intake, "EARLY", 0)
+def test_plain_work_that_is_older_holds_the_offset_back(bench: Bench) -> None:
     release = threading.Event()
 
     @task
