@@ -159,7 +159,7 @@ def _matches(policy: Policy, case: Case) -> list[Match]:
         )
     charge = Charge(asked.tokens_used, asked.cost_nano_usd, asked.latency_ms, 0, 0, 0, asked.payload_bytes)
     windows = [spend for window in tenant.window_list for spend in window.scopes(CLOCK_MS)]
-    settle([tenant.spend, lifetime.spend, *windows], charge)
+    settle(tenant.spend, [lifetime.spend, *windows], charge)
     it = Candidate(
         graph, node, asked.iteration, 1, NOTHING, charge, asked.model, asked.success, asked.fan_out
     )

@@ -17,7 +17,7 @@ from headgate_guardrails.fold.inputs import MAX_INPUT_BYTES
 from headgate_guardrails.fold.rules import ABORT, PAUSE, REJECT, THROTTLE
 from headgate_guardrails.fold.state import InFlight, Lifetime, Tenant, Work
 from headgate_guardrails.fold.terms import HUMAN, SUBGRAPH, Terms
-from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Turn
+from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Output, Turn
 from headgate_guardrails.fold.wire import nested
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
@@ -212,9 +212,10 @@ def _send(flow: Flow, new_id: str, terms: Terms, parts: tuple[bytes, bytes]) -> 
     turn, form = flow.turn, terms.form
     if turn.is_silent:
         return
-    value = b"".join((parts[0], nested(form.source_tag, turn.source()), parts[1]))
+    value = parts[0] + nested(form.source_tag, turn.source()) + parts[1]
     topic = PLAN_INPUTS if terms.is_plan else TASK_INPUTS
-    turn.emit_written(topic, new_id, flow.tenant.tenant_id, form.kind, value, terms.queue)
+    made = Output(topic, new_id, flow.tenant.tenant_id, form.kind, None, value, terms.queue)
+    turn.outputs.append(made)
 
 
 def _ask(flow: Flow, flight: InFlight, node: Task) -> None:

@@ -26,9 +26,10 @@ def _move_holds(tenant: Tenant, lifetime: Lifetime, tokens: int, cost: int, coun
     spend = tenant.spend
     owner: Lifetime | None = lifetime
     while True:
-        spend.held_tokens += tokens
-        spend.held_cost += cost
         spend.open_holds += count
+        if tokens or cost:
+            spend.held_tokens += tokens
+            spend.held_cost += cost
         if owner is None:
             return
         spend, owner = owner.spend, owner.parent
@@ -37,14 +38,14 @@ def _move_holds(tenant: Tenant, lifetime: Lifetime, tokens: int, cost: int, coun
 def pay(tenant: Tenant, lifetime: Lifetime, node_id: str, charge: Charge, clock: int) -> None:
     """Add what one run is charged."""
     tally = lifetime.nodes.get(node_id) or lifetime.node(node_id)
-    scopes = [tenant.spend, tally.spend, lifetime.spend]
+    scopes = [tally.spend, lifetime.spend]
     owner = lifetime.parent
     while owner is not None:
         scopes.append(owner.spend)
         owner = owner.parent
     for window in tenant.window_list:
         scopes += window.scopes(clock)
-    settle(scopes, charge)
+    settle(tenant.spend, scopes, charge)
 
 
 def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> None:

@@ -41,6 +41,18 @@ class Charge(NamedTuple):
     """Size of what it made."""
 
 
+SUMS = (
+    "tokens",
+    "cost",
+    "latency_ms",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "payload_bytes",
+)
+"""Fields of a Spend that saturate."""
+
+
 class Spend:
     """What was settled in one scope: sums, maxima and a count; and what is held open in it."""
 
@@ -104,10 +116,16 @@ class Spend:
         self.payload_bytes = min(self.payload_bytes + other.payload_bytes, MAX_AMOUNT)
 
     @property
-    def is_saturated(self) -> bool:
-        """Whether a sum has stopped, so that it says no longer what its parts are together."""
-        sums = (self.executions, self.tokens, self.cost, self.latency_ms, self.payload_bytes)
-        return max(sums) >= MAX_AMOUNT
+    def is_near_the_end(self) -> bool:
+        """Whether a sum has come to MAX_AMOUNT; after that it no longer says what its parts are together."""
+        # All at once, for nearly every event: an `or` of numbers is never less than any of them.
+        sums = self.tokens | self.cost | self.latency_ms | self.payload_bytes | self.input_tokens
+        return (sums | self.output_tokens | self.cached_tokens | self.executions) >= MAX_AMOUNT
+
+    def saturate(self) -> None:
+        """Bring every sum back to MAX_AMOUNT."""
+        for name in SUMS:
+            setattr(self, name, min(getattr(self, name), MAX_AMOUNT))
 
     def add_difference(self, whole: Spend, dropped: Sequence[Spend]) -> None:
         """Add what is left of `whole` without some of its parts: less work than to add up all others."""
@@ -118,36 +136,36 @@ class Spend:
         self.payload_bytes += whole.payload_bytes - sum([part.payload_bytes for part in dropped])
 
 
-def settle(scopes: Iterable[Spend], charge: Charge) -> None:
-    """Add what one run is charged to every scope.
+def settle(whole: Spend, parts: Iterable[Spend], charge: Charge) -> None:
+    """Add what one run is charged to the tenant's account and to the scopes within it.
 
-    One loop over all scopes, because this is done for each event, six times with a few rules, and what is 0
-    in the charge is passed over: a plan has seldom used anything but time.
+    For each event that is done six times with a few rules, so it is one loop without any call. No part has a
+    sum above that of the whole, so as long as the whole is below the end none need be looked at; and what is
+    0 in the charge is passed over: a plan has seldom used anything but time.
     """
     tokens, cost, latency, input_tokens, output_tokens, cached_tokens, payload_bytes = charge
     has_split = input_tokens or output_tokens or cached_tokens
-    for spend in scopes:
+    for spend in (whole, *parts):
         spend.executions += 1
-        total = spend.latency_ms + latency
-        spend.latency_ms = total if total < MAX_AMOUNT else MAX_AMOUNT
-        total = spend.payload_bytes + payload_bytes
-        spend.payload_bytes = total if total < MAX_AMOUNT else MAX_AMOUNT
+        spend.latency_ms += latency
+        spend.payload_bytes += payload_bytes
         if latency > spend.max_latency_ms:
             spend.max_latency_ms = latency
         if tokens:
-            total = spend.tokens + tokens
-            spend.tokens = total if total < MAX_AMOUNT else MAX_AMOUNT
+            spend.tokens += tokens
             if tokens > spend.max_tokens:
                 spend.max_tokens = tokens
         if cost:
-            total = spend.cost + cost
-            spend.cost = total if total < MAX_AMOUNT else MAX_AMOUNT
+            spend.cost += cost
             if cost > spend.max_cost:
                 spend.max_cost = cost
         if has_split:
-            spend.input_tokens = min(spend.input_tokens + input_tokens, MAX_AMOUNT)
-            spend.output_tokens = min(spend.output_tokens + output_tokens, MAX_AMOUNT)
-            spend.cached_tokens = min(spend.cached_tokens + cached_tokens, MAX_AMOUNT)
+            spend.input_tokens += input_tokens
+            spend.output_tokens += output_tokens
+            spend.cached_tokens += cached_tokens
+    if whole.is_near_the_end:
+        for spend in (whole, *parts):
+            spend.saturate()
 
 
 class Window:
@@ -190,7 +208,7 @@ class Window:
             return
         dropped = [self.buckets.pop(index) for index in gone]
         before, self.spend = self.spend, Spend()
-        if before.is_saturated:
+        if before.is_near_the_end:
             for part in self.buckets.values():
                 self.spend.add(part)
         else:
@@ -216,16 +234,12 @@ def reading(usage: pb.ResourceUsage, payload_bytes: int) -> Charge | None:
     """Return the numbers of a usage and the size of what was made; None when a number cannot be."""
     tokens, cost, latency = usage.tokens_used, usage.cost_nano_usd, usage.latency_ms
     given, made, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
-    if (
-        0 <= tokens <= MAX_USAGE
-        and 0 <= cost <= MAX_USAGE
-        and 0 <= latency <= MAX_USAGE
-        and 0 <= given <= MAX_USAGE
-        and 0 <= made <= MAX_USAGE
-        and 0 <= cached <= MAX_USAGE
-    ):
-        return Charge(tokens, cost, latency, given, made, cached, payload_bytes)
-    return None
+    # Negative when one of them is, and below a power of two when all of them are: one question for all six.
+    if not 0 <= tokens | cost | latency | given | made | cached < MAX_USAGE:
+        numbers = (tokens, cost, latency, given, made, cached)
+        if min(numbers) < 0 or max(numbers) > MAX_USAGE:
+            return None
+    return Charge(tokens, cost, latency, given, made, cached, payload_bytes)
 
 
 def unreported(hold: Amount, payload_bytes: int) -> Charge:

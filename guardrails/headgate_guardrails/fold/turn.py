@@ -100,12 +100,6 @@ class Turn:
         source.index = len(self.outputs)
         self.outputs.append(Output(topic, key, tenant_id, type(message), message, None, ""))
 
-    def emit_written(
-        self, topic: str, key: str, tenant_id: str, kind: type[Message], value: bytes, queue: str
-    ) -> None:
-        """Add an output that is bytes already, `source` among them."""
-        self.outputs.append(Output(topic, key, tenant_id, kind, None, value, queue))
-
     def source(self) -> bytes:
         """Return the Source of the next output as bytes."""
         partition, index = self.state.partition, len(self.outputs)
