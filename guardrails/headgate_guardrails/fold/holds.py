@@ -13,26 +13,28 @@ ORPHAN_GRACE_MS = 300_000
 def reserve(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
     """Open one hold."""
     tokens, cost = hold
-    _move_holds(tenant, lifetime, tokens, cost, 1)
+    _move_holds(tenant, lifetime, 1, tokens, cost)
 
 
 def release(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
     """Close one hold."""
     tokens, cost = hold
-    _move_holds(tenant, lifetime, -tokens, -cost, -1)
+    _move_holds(tenant, lifetime, -1, -tokens, -cost)
 
 
-def _move_holds(tenant: Tenant, lifetime: Lifetime, tokens: int, cost: int, count: int) -> None:
-    spend = tenant.spend
-    owner: Lifetime | None = lifetime
-    while True:
-        spend.open_holds += count
-        if tokens or cost:
+def _move_holds(tenant: Tenant, lifetime: Lifetime, count: int, tokens: int, cost: int) -> None:
+    tenant.spend.open_holds += count
+    lifetime.spend.open_holds += count
+    if tokens or cost:
+        for spend in (tenant.spend, lifetime.spend):
             spend.held_tokens += tokens
             spend.held_cost += cost
-        if owner is None:
-            return
-        spend, owner = owner.spend, owner.parent
+    owner = lifetime.parent
+    while owner is not None:
+        owner.spend.open_holds += count
+        owner.spend.held_tokens += tokens
+        owner.spend.held_cost += cost
+        owner = owner.parent
 
 
 def pay(tenant: Tenant, lifetime: Lifetime, node_id: str, charge: Charge, clock: int) -> None:

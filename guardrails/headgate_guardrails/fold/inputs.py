@@ -90,7 +90,7 @@ class InputForm:
 
         `due` is when the gate no longer waits, log time in ms; `ticket` is empty for none.
         """
-        when = timestamp(due)
+        when = nested(b"", timestamp(due))
         headers = b"".join(
             (
                 _EXECUTION_ID,
@@ -100,9 +100,10 @@ class InputForm:
                 small(_ITERATION, work.iteration),
                 small(_ATTEMPT, work.attempt),
                 text(_PARENT, work.parent_execution_id) if work.parent_execution_id else b"",
-                _upstream(work.upstream_ids),
+                *[nested(_UPSTREAM_ID, one.encode()) for one in work.upstream_ids],
                 self._queue,
-                nested(_DEADLINE, when),
+                _DEADLINE,
+                when,
                 self._timeout,
             )
         )
@@ -117,7 +118,7 @@ class InputForm:
         )
         after = self._promised
         if self._leased:
-            after = self._leased + nested(self._start_by, when) + after
+            after = self._leased + self._start_by + when + after
         return before, after + nested(self._ticket, ticket) if ticket else after
 
     def _given_to(self, work: Work) -> bytes:
@@ -144,13 +145,6 @@ def _start_bytes(lifetime: Lifetime) -> bytes:
     written = lifetime.start_input.SerializeToString()
     if len(written) <= _KEPT_BYTES:
         lifetime.start_bytes = written
-    return written
-
-
-def _upstream(ids: tuple[str, ...]) -> bytes:
-    written = b""
-    for one in ids:
-        written += nested(_UPSTREAM_ID, one.encode())
     return written
 
 

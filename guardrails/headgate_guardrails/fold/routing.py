@@ -130,7 +130,7 @@ def _visit(
     if lifetime.ended_at:
         return
     tally = lifetime.nodes.get(node_id) or lifetime.node(node_id)
-    cap = lifetime.graphs.graph.limits.max_iterations
+    cap = lifetime.terms[node_id].max_visits
     if tally.iterations >= cap:
         violation = control_pb2.GuardrailViolation(
             policy="graph",

@@ -39,6 +39,7 @@ class Terms:
         "is_leased",
         "is_plan",
         "is_served",
+        "max_visits",
         "needs_facts",
         "node",
         "normal_ways",
@@ -67,6 +68,8 @@ class Terms:
         limits = graphs.graph.limits
         self.is_counted = limits.max_in_flight is not None or bool(limits.max_in_flight_by_type)
         """Whether the graph caps what is in flight."""
+        self.max_visits = limits.max_iterations
+        """Visits of one lifetime to it; one more aborts the lifetime."""
         self.needs_facts = graphs.needs_facts(node.id)
         """Whether an edge out of it looks at the result."""
         self.only_way = graphs.only_way(node.id)
