@@ -32,10 +32,12 @@ def deaths() -> Iterator[list[Fault]]:
     worker = cycle(WORKER_DEATHS)
     for _ in range(REPEATS):
         yield from _rounds(
-            f"F2-after-fold F2-after-commit {next(worker)}",
-            f"F2-after-flush F2-after-produce {next(worker)}",
+            f"F2-after-fold {next(worker)}",
+            f"F2-after-produce {next(worker)}",
+            f"F2-after-flush {next(worker)}",
+            "F2-after-commit",
             f"F2-during-checkpoint {next(worker)}",
-            f"F2-during-restore {next(worker)}",
+            "F2-during-restore",
         )
 
 
@@ -69,8 +71,10 @@ def everything_else() -> Iterator[list[Fault]]:
 def in_files() -> Iterator[list[Fault]]:
     """Yield the rounds that need a store of files, and what is done to topics beside the run."""
     yield from _rounds(
-        "F12-disk-full F19-partitions F19-expired",
-        "F12-no-directory F19-remade F19-retention",
+        "F12-disk-full",
+        "F12-no-directory",
+        "F19-partitions F19-expired",
+        "F19-remade F19-retention",
         "F13-deleted",
         "F13-truncated",
     )
