@@ -13,13 +13,17 @@ COPY graphs graphs
 COPY streams streams
 COPY workers workers
 COPY guardrails guardrails
+COPY catalog catalog
+COPY replay replay
+COPY resilience resilience
+COPY loadtest loadtest
 COPY headgate headgate
-RUN pip wheel --wheel-dir /wheels -c constraints.txt '.[llm]'
+RUN pip wheel --wheel-dir /wheels -c constraints.txt '.[llm,catalog]'
 
 FROM ${PYTHON} AS headgate
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-index --find-links /wheels 'headgate[llm]'
+    pip install --no-index --find-links /wheels 'headgate[llm,catalog]'
 RUN useradd --system --uid 10001 --no-create-home headgate \
     && install -d -o headgate -g headgate /var/lib/headgate /var/lib/headgate/.headgate
 USER headgate

@@ -128,7 +128,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt hatch_build.py
 	@[ -n "$(PYTHON)" ] || { echo "Headgate needs Python 3.11 or newer (say which: make PYTHON=...)" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@echo "installing Headgate and what it needs into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,llm,proof]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,llm,proof,catalog]'
 	@touch $@ $(VENV)/.protos
 
 $(VENV)/.protos: $(VENV)/.installed $(PROTO_SOURCES)

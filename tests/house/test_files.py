@@ -78,3 +78,14 @@ def _normal(requirement: str) -> str:
 def test_module_names_say_what_lives_there() -> None:
     vague = [path.relative_to(ROOT).as_posix() for path in product_modules() if path.stem in VAGUE_NAMES]
     assert vague == []
+
+
+def test_the_image_is_built_from_every_folder_that_the_wheel_holds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    held = {
+        name.partition("/")[0] for name in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    }
+    copied = set(re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE))
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert held - copied == set()
+    assert held - let_in == set()

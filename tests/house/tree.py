@@ -14,6 +14,8 @@ PACKAGES = [
     ROOT / "streams/headgate_streams",
     ROOT / "workers/headgate_workers",
     ROOT / "guardrails/headgate_guardrails",
+    ROOT / "catalog/headgate_catalog",
+    ROOT / "replay/headgate_replay",
     ROOT / "resilience/headgate_resilience",
     ROOT / "loadtest/headgate_loadtest",
     ROOT / "headgate",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Turn
+from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Output
 from headgate_guardrails.gate import Gate
 from headgate_resilience.check import Verdict
 from headgate_streams.settings import StreamSettings
@@ -67,16 +67,16 @@ def gate_forgets_an_output(patch: pytest.MonkeyPatch) -> None:
 
 def tenant_is_mixed_up(patch: pytest.MonkeyPatch) -> None:
     """What one tenant's plan must decide is given to another tenant."""
-    before = Turn.emit_written
+    before = Gate._append
 
-    def emit(self: Turn, topic: str, key: str, tenant_id: str, kind: Any, value: bytes, queue: str) -> None:
-        if topic == PLAN_INPUTS and tenant_id == ACME:
-            message = kind.FromString(value)
-            message.tenant_id = tenant_id = GLOBEX
-            value = message.SerializeToString()
-        before(self, topic, key, tenant_id, kind, value, queue)
+    def append(self: Gate, output: Output) -> None:
+        if output.topic == PLAN_INPUTS and output.tenant_id == ACME:
+            message = output.kind.FromString(output.value)
+            message.tenant_id = GLOBEX
+            output = Output(output.topic, output.key, GLOBEX, output.kind, message, None, output.queue)
+        before(self, output)
 
-    patch.setattr(Turn, "emit_written", emit)
+    patch.setattr(Gate, "_append", append)
 
 
 # -- what the systems do -------------------------------------------------------------------------------

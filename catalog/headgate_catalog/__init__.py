@@ -1,0 +1,1 @@
+"""How the log is looked up: a projection into SQL, made anew whenever wanted, and what it answers."""

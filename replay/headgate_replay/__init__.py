@@ -1,0 +1,1 @@
+"""How the log is read again: verified, tried under another policy, forked, archived."""
