@@ -15,8 +15,9 @@ from headgate_graphs.progress import GraphOrchestrator
 from headgate_guardrails.fold.controller import describe
 from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
 from headgate_guardrails.fold.ledger import NOTHING, Amount, Charge, Spend, settle
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.rules import VERDICTS, compile_policy
-from headgate_guardrails.fold.state import Lifetime, PolicyBook, Tenant
+from headgate_guardrails.fold.state import PolicyBook, Tenant
 from headgate_guardrails.policy import Count, Policy, load_policy
 
 CLOCK_MS = 1_700_000_000_000

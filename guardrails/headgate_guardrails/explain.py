@@ -10,8 +10,9 @@ from headgate_graphs.errors import LogUnavailable, UserError
 from headgate_guardrails.checkpoints import CheckpointStore
 from headgate_guardrails.fold.engine import Surroundings
 from headgate_guardrails.fold.evaluator import measures
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.rules import TENANT, Cap, CompiledRule
-from headgate_guardrails.fold.state import Lifetime, PartitionState, Tenant
+from headgate_guardrails.fold.state import PartitionState, Tenant
 from headgate_guardrails.folding import PartitionFold, surroundings
 from headgate_streams.blobs import BlobStore
 from headgate_streams.port import Log, TopicPartition

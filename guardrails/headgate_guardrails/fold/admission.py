@@ -14,8 +14,9 @@ from headgate_guardrails.fold.evaluator import Candidate, Match, PolicyEvaluator
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import leave, reserve
 from headgate_guardrails.fold.inputs import MAX_INPUT_BYTES
+from headgate_guardrails.fold.lifetime import InFlight, Lifetime, Work
 from headgate_guardrails.fold.rules import ABORT, PAUSE, REJECT, THROTTLE
-from headgate_guardrails.fold.state import InFlight, Lifetime, Tenant, Work
+from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.terms import HUMAN, SUBGRAPH, Terms
 from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Output, Turn
 from headgate_guardrails.fold.wire import nested

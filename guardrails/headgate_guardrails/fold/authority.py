@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from headgate_graphs.errors import BadRecord, HeadgateError
-from headgate_guardrails.fold.state import Lifetime, PartitionState
+from headgate_guardrails.fold.lifetime import Lifetime
+from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import execution_pb2
 from headgate_streams.signing import is_signed_by, is_ticket, key_id_of

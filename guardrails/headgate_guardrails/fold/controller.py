@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from headgate_guardrails.fold.evaluator import Match
 from headgate_guardrails.fold.ledger import Spend
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.rules import ABORT, EXECUTION, PAUSE, REJECT, THROTTLE, WARN
-from headgate_guardrails.fold.state import Lifetime, Tenant
+from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import CONTROL_EVENTS, LIFETIMES, Turn, stamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2

@@ -10,8 +10,8 @@ from headgate_guardrails.fold.controller import describe
 from headgate_guardrails.fold.evaluator import Match
 from headgate_guardrails.fold.flow import Flow, value_from
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.rules import ABORT, PAUSE
-from headgate_guardrails.fold.state import Lifetime
 from headgate_guardrails.fold.states import move
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2

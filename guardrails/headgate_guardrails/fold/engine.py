@@ -23,6 +23,7 @@ from headgate_guardrails.fold.authority import (
 )
 from headgate_guardrails.fold.definitions import register, set_policy
 from headgate_guardrails.fold.flow import Flow
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.orders import known_lifetime, obey
 from headgate_guardrails.fold.quarantine import (
     Hold,
@@ -38,7 +39,7 @@ from headgate_guardrails.fold.reports import Execution, Report
 from headgate_guardrails.fold.routing import begin
 from headgate_guardrails.fold.runs import on_heartbeat, on_started
 from headgate_guardrails.fold.settlement import on_result
-from headgate_guardrails.fold.state import LOGIC_VERSION, Lifetime, PartitionState, Tenant
+from headgate_guardrails.fold.state import LOGIC_VERSION, PartitionState, Tenant
 from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
 from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp
 from headgate_protos.v1 import common_pb2 as pb

@@ -28,7 +28,8 @@ from headgate_protos.v1 import control_pb2
 
 if TYPE_CHECKING:
     from headgate_graphs.model import AgentGraph, Plan, Task
-    from headgate_guardrails.fold.state import Lifetime, Tenant
+    from headgate_guardrails.fold.lifetime import Lifetime
+    from headgate_guardrails.fold.state import Tenant
     from headgate_guardrails.policy import NameList
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from headgate_graphs.ids import execution_id
 from headgate_graphs.model import Plan
 from headgate_guardrails.fold.controller import ExecutionController
-from headgate_guardrails.fold.state import Lifetime, Tenant, Work
+from headgate_guardrails.fold.lifetime import Lifetime, Work
+from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import plan_pb2, task_pb2

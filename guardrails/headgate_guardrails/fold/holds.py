@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from headgate_guardrails.fold.ledger import Amount, Charge, settle
-from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Tenant
+from headgate_guardrails.fold.lifetime import InFlight, Lifetime, Orphan
+from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.terms import NOBODY_SERVES
 
 ORPHAN_GRACE_MS = 300_000

@@ -17,7 +17,7 @@ from headgate_protos.v1 import plan_pb2, task_pb2
 if TYPE_CHECKING:
     from headgate_graphs.model import AgentGraph, Task
     from headgate_guardrails.fold.ledger import Amount
-    from headgate_guardrails.fold.state import Lifetime, Work
+    from headgate_guardrails.fold.lifetime import Lifetime, Work
 
 MAX_INPUT_BYTES = 1_000_000
 """An input above this would not fit into a record of the log."""

@@ -8,10 +8,10 @@ from headgate_guardrails.fold import ending
 from headgate_guardrails.fold.evaluator import Candidate, Match, verdict_of
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.ledger import NOTHING, unreported
+from headgate_guardrails.fold.lifetime import Work
 from headgate_guardrails.fold.progressing import Step
 from headgate_guardrails.fold.reports import Report
 from headgate_guardrails.fold.rules import ABORT, PAUSE
-from headgate_guardrails.fold.state import Work
 
 
 def judge(flow: Flow, report: Report, step: Step | None) -> list[Match]:

@@ -13,9 +13,10 @@ from headgate_guardrails.fold.admission import thaw
 from headgate_guardrails.fold.controller import ExecutionController
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import close
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.routing import task_done, watch_age
 from headgate_guardrails.fold.rules import book_of
-from headgate_guardrails.fold.state import Lifetime, Tenant
+from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, task_pb2

@@ -6,8 +6,8 @@ from headgate_guardrails.fold import routing
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import close, reserve
 from headgate_guardrails.fold.ledger import Amount
+from headgate_guardrails.fold.lifetime import InFlight, Work
 from headgate_guardrails.fold.reports import GIVEN_BACK, WITHDRAWN
-from headgate_guardrails.fold.state import InFlight, Work
 from headgate_protos.v1 import common_pb2 as pb
 
 MAX_BACKOFF_DOUBLINGS = 20

@@ -11,7 +11,7 @@ from headgate_graphs.progress import JoinArrival, Lineage
 from headgate_guardrails.fold import ending
 from headgate_guardrails.fold.flow import Flow, payload_of
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close
-from headgate_guardrails.fold.state import Join, Work
+from headgate_guardrails.fold.lifetime import Join, Work
 from headgate_guardrails.fold.states import move
 from headgate_guardrails.fold.terms import HUMAN
 from headgate_protos.v1 import common_pb2 as pb

@@ -10,8 +10,9 @@ from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, abandon, close, pay, release, reserve
 from headgate_guardrails.fold.judging import judge_running
 from headgate_guardrails.fold.ledger import Amount, is_believable, unreported
+from headgate_guardrails.fold.lifetime import InFlight, Lifetime, Orphan, Run
 from headgate_guardrails.fold.retries import retry_failed, retry_lost
-from headgate_guardrails.fold.state import InFlight, Lifetime, Orphan, Run, Tenant
+from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.terms import HUMAN, LEASE_MS
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb

@@ -17,11 +17,12 @@ from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, close, pay, release
 from headgate_guardrails.fold.judging import judge, obey_rules
 from headgate_guardrails.fold.ledger import Amount
+from headgate_guardrails.fold.lifetime import InFlight, Lifetime, Work
 from headgate_guardrails.fold.progressing import Step, fingerprint
 from headgate_guardrails.fold.reports import Report
 from headgate_guardrails.fold.retries import retry, retry_failed, retry_lost, take_back
 from headgate_guardrails.fold.rules import REJECT
-from headgate_guardrails.fold.state import InFlight, Lifetime, Tenant, Work
+from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import plan_pb2

@@ -15,21 +15,9 @@ from headgate_graphs.progress import Fork, Lineage
 from headgate_guardrails.fold.definitions import judge_by, orchestrate
 from headgate_guardrails.fold.holds import leave
 from headgate_guardrails.fold.ledger import Amount, Spend
+from headgate_guardrails.fold.lifetime import InFlight, Join, Lifetime, NodeTally, Orphan, Run, Work
 from headgate_guardrails.fold.progressing import Step
-from headgate_guardrails.fold.state import (
-    InFlight,
-    Join,
-    Lifetime,
-    NodeTally,
-    Orphan,
-    PartitionState,
-    PolicyBook,
-    Quarantine,
-    Registered,
-    Run,
-    Tenant,
-    Work,
-)
+from headgate_guardrails.fold.state import PartitionState, PolicyBook, Quarantine, Registered, Tenant
 from headgate_guardrails.fold.turn import wakes
 from headgate_protos.v1 import state_pb2 as pb
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from headgate_protos.v1 import common_pb2 as pb
 
 if TYPE_CHECKING:
-    from headgate_guardrails.fold.state import Lifetime
+    from headgate_guardrails.fold.lifetime import Lifetime
 
 NOTHING = "[*]"
 """What it is before it begins, as Mermaid writes it; and after its end."""

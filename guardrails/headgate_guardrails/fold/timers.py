@@ -9,9 +9,10 @@ from headgate_guardrails.fold import ending, routing
 from headgate_guardrails.fold.admission import serve_waiting
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.judging import obey_rules
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.quarantine import TenantFault
 from headgate_guardrails.fold.runs import close_orphan, expire_run, expire_wait
-from headgate_guardrails.fold.state import Lifetime, Tenant
+from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.terms import SUBGRAPH
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb

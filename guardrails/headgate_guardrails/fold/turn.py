@@ -11,7 +11,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from headgate_guardrails.fold.state import Lifetime, PartitionState, Tenant
+from headgate_guardrails.fold.lifetime import Lifetime
+from headgate_guardrails.fold.state import PartitionState, Tenant
 from headgate_guardrails.fold.wire import integer, small
 
 TASK_INPUTS = "task-inputs"

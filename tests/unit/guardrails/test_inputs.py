@@ -14,7 +14,8 @@ from headgate_graphs.model import AgentGraph, Plan, Task
 from headgate_graphs.progress import GraphOrchestrator
 from headgate_guardrails.fold.inputs import InputForm, params_of
 from headgate_guardrails.fold.ledger import NOTHING, Amount
-from headgate_guardrails.fold.state import Lifetime, PartitionState, Work
+from headgate_guardrails.fold.lifetime import Lifetime, Work
+from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import Turn, stamp
 from headgate_guardrails.fold.wire import nested, text, timestamp, varint
 from headgate_protos.v1 import common_pb2 as pb

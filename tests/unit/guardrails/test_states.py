@@ -10,7 +10,7 @@ import pytest
 
 from headgate_graphs.progress import GraphOrchestrator
 from headgate_guardrails.fold import states
-from headgate_guardrails.fold.state import Lifetime
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.terms import LEASE_MS, START_WITHIN_MS
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2

@@ -9,7 +9,7 @@ import pytest
 
 from headgate_graphs.ids import execution_id
 from headgate_guardrails.fold import admission, ending, engine, routing, states
-from headgate_guardrails.fold.state import InFlight, Lifetime
+from headgate_guardrails.fold.lifetime import InFlight, Lifetime
 from headgate_guardrails.fold.turn import CONTROL_EVENTS, LIFETIMES, Output
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2

@@ -8,8 +8,9 @@ from typing import Any
 
 from headgate_graphs.model import AgentGraph
 from headgate_guardrails.fold.engine import GuardrailEngine
+from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.snapshot import digest
-from headgate_guardrails.fold.state import Lifetime, PartitionState
+from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import CONTROL_EVENTS, DEAD_LETTERS, LIFETIMES, Output
 from headgate_guardrails.policy import Policy
 from headgate_protos.v1 import common_pb2 as pb

@@ -24,7 +24,7 @@ from headgate_guardrails.fold import (
 from headgate_guardrails.fold.evaluator import PolicyEvaluator
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.ledger import Spend
-from headgate_guardrails.fold.state import Lifetime
+from headgate_guardrails.fold.lifetime import Lifetime
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
