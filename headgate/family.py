@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from headgate.happening import Happening
+from headgate_catalog.happening import Happening
 from headgate_protos.v1.execution_pb2 import LifetimeView
 
 MAX_EARLY = 10_000

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from headgate.family import Family
-from headgate.happening import Happening, read_happening
 from headgate.reading import count_partitions, partitions_of
 from headgate.words import TERMINAL, status_word
+from headgate_catalog.happening import Happening, read_happening
 from headgate_graphs.errors import UserError
 from headgate_streams.port import Log, TopicPartition
 from headgate_streams.topics import Topics, partition_for

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from headgate.accepted import Signatures
 from headgate.family import Family
-from headgate.happening import Happening, read_happening
 from headgate.quarantine import Quarantine, quarantine_in
 from headgate.reading import count_partitions, partitions_of, read_to_now
 from headgate.versions import PolicyVersion, policy_versions
 from headgate.words import TERMINAL, millis, status_word
+from headgate_catalog.happening import Happening, read_happening
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import EVERY_TENANT
 from headgate_protos.v1.control_pb2 import ExecutionEvent

@@ -8,8 +8,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from headgate import Client
-from headgate.happening import Happening
 from headgate.words import control_word
+from headgate_catalog.happening import Happening
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

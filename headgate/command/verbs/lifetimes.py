@@ -13,7 +13,7 @@ from headgate.command.verbs.run import Priority
 if TYPE_CHECKING:
     from headgate.client import Client
     from headgate.command.views.state import LifetimeState
-    from headgate.happening import Happening
+    from headgate_catalog.happening import Happening
     from headgate_protos.v1.execution_pb2 import LifetimeView
 
 Lifetime = Annotated[

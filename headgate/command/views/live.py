@@ -17,9 +17,9 @@ from headgate.command.views.advice import frozen_lines, quarantine_lines, waitin
 from headgate.command.views.caps import caps_of
 from headgate.command.views.screens import happening_line, seconds_since
 from headgate.command.views.state import Attempt, LifetimeState, Spend
-from headgate.happening import Happening
 from headgate.running import Run
 from headgate.words import SHOWN_ID, TERMINAL, amount, clock, control_word, usd
+from headgate_catalog.happening import Happening
 from headgate_graphs.model import AgentGraph
 
 COLOURS = {

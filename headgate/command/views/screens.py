@@ -13,7 +13,6 @@ from headgate.command.place import Place
 from headgate.command.printing import say
 from headgate.command.views.advice import frozen_lines, quarantine_lines, waiting_lines
 from headgate.command.views.state import LifetimeState
-from headgate.happening import Happening
 from headgate.running import Run
 from headgate.words import (
     clock,
@@ -26,6 +25,7 @@ from headgate.words import (
     usd,
     violation_line,
 )
+from headgate_catalog.happening import Happening
 from headgate_graphs.model import AgentGraph
 from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import LifetimeView

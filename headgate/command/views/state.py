@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from headgate.happening import Happening
 from headgate.words import TERMINAL, control_word, execution_word, status_word
+from headgate_catalog.happening import Happening
 from headgate_protos.v1.common_pb2 import ResourceUsage
 from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand
 from headgate_protos.v1.execution_pb2 import ExecutionStarted, LifetimeStart, LifetimeView

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from headgate.command.views.state import LifetimeState, Spend
-from headgate.happening import Happening
 from headgate.words import (
     TERMINAL,
     clock,
@@ -20,6 +19,7 @@ from headgate.words import (
     usd,
     violation_line,
 )
+from headgate_catalog.happening import Happening
 from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand
 from headgate_protos.v1.execution_pb2 import ExecutionStarted, LifetimeStart, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution

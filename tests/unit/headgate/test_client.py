@@ -6,7 +6,7 @@ from headgate import envelopes
 from headgate.client import Client
 from headgate.command.views.state import LifetimeState
 from headgate.definitions import apply_new, policies_in_force, register_new, roll_back
-from headgate.happening import Happening
+from headgate_catalog.happening import Happening
 from headgate_graphs.errors import UserError
 from headgate_graphs.model import AgentGraph, Edge, EdgeKind, GraphMetadata, Plan, Task
 from headgate_protos.v1.control_pb2 import ExecutionEvent

@@ -10,7 +10,7 @@ import pytest
 from headgate import family
 from headgate.client import Client
 from headgate.family import Family
-from headgate.happening import Happening
+from headgate_catalog.happening import Happening
 from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import LifetimeView
 from tests.unit.headgate import records

@@ -17,9 +17,9 @@ from headgate.command.views.screens import happening_line
 from headgate.command.views.state import LifetimeState
 from headgate.command.views.tables import timeline_row
 from headgate.command.views.tenant import overview_data, overview_lines
-from headgate.happening import Happening
 from headgate.overview import Overview
 from headgate.quarantine import Quarantine, quarantine_in
+from headgate_catalog.happening import Happening
 from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_workers.brakes import Brakes
 from tests.unit.headgate import records

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from headgate.command.views.state import LifetimeState
-from headgate.happening import Happening
+from headgate_catalog.happening import Happening
 from headgate_protos.v1.common_pb2 import ResourceUsage
 from headgate_protos.v1.control_pb2 import OperatorCommand, RaiseBudget
 from headgate_protos.v1.execution_pb2 import ExecutionStarted, NodeView

@@ -24,8 +24,8 @@ from headgate.command.views.tables import (
     timeline_row,
     timeline_rows,
 )
-from headgate.happening import Happening
 from headgate.running import Run
+from headgate_catalog.happening import Happening
 from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import WaitingView
 from tests.unit.headgate.records import (
