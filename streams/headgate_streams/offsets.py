@@ -129,9 +129,11 @@ class OffsetTracker:
 
         None when that is what `committed_ok` has been told already.
         """
-        if self._next <= self._reported:
-            return None
-        return Committed(self._next, self._cursor.encode())
+        return self.position() if self._next > self._reported else None
+
+    def position(self) -> Committed:
+        """Return what `committable` does, or, when that is None, what is committed, with its cursor."""
+        return Committed(max(self._next, self._reported), self._cursor.encode())
 
     def committed_ok(self, committed: Committed | None = None) -> None:
         """Remember that a commit succeeded: the given one, or the newest committable."""

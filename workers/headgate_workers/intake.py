@@ -14,44 +14,12 @@ from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_streams.codec import decode
 from headgate_streams.crash import crash_point
 from headgate_streams.flood import FloodLimit
-from headgate_streams.offsets import OffsetTracker, SourceCursor
 from headgate_streams.port import Committed, Log, LogConsumer, LogRecord, TopicPartition
+from headgate_workers.settings import WorkerSettings
+from headgate_workers.share import Share
 from headgate_workers.work import Work
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class Share:
-    """One partition for as long as this worker owns it."""
-
-    def __init__(self, partition: TopicPartition, seen: SourceCursor, end: int) -> None:
-        self.partition = partition
-        self._end = end
-        """Where it ended when it was taken over: an owner that died may have begun what is below."""
-        self.seen = seen
-        """Sources read so far; what is not above is a repeat."""
-        self.tracker = OffsetTracker(seen)
-        self.open: dict[int, Work] = {}
-        """Work whose offset may not be committed yet, by offset."""
-        self.is_lost = False
-
-    def take_up(self, work: Work) -> None:
-        """Keep the offset of this work from being committed until it is settled."""
-        work.is_early = work.offset < self._end
-        self.open[work.offset] = work
-
-    def must_wait(self, work: Work) -> bool:
-        """Whether plain work before this leased one keeps it from being committed on pickup.
-
-        Asked of what was there at the assignment: if its handler has ended a process and will end this one,
-        the next owner would begin it once more, and so for ever. Nothing else waits for a slow neighbour.
-        """
-        return work.is_early and any(n < work.offset and not one.is_leased for n, one in self.open.items())
-
-    def settle(self, offset: int) -> None:
-        """This offset may be committed: its effects are in the log."""
-        self.open.pop(offset, None)
-        self.tracker.done(offset)
 
 
 class Intake:
@@ -65,20 +33,25 @@ class Intake:
         expected: type[TaskInput] | type[PlanInput],
         on_bad: Callable[[LogRecord, BadRecord, Share], None],
         drain: Callable[[Sequence[Share]], None],
-        dead_letter_limit: int = 0,
+        settings: WorkerSettings,
     ) -> None:
         """Join the group.
 
         `on_bad` deals with a bad record; `drain` returns when shares that are taken away are settled, or
-        time is up. A partition with more than `dead_letter_limit` bad records a minute is paused for a while.
+        time is up. A partition with more than `dead_letter_limit_per_minute` bad records is paused for a
+        while.
         """
         self._log = log
         self._consumer = consumer
         self._expected = expected
         self._on_bad = on_bad
         self._drain = drain
+        self._in_hand = settings.concurrency
         self._shares: dict[int, Share] = {}
-        self._flood = FloodLimit(dead_letter_limit)
+        self._read: list[LogRecord] = []
+        """Read, and not looked at before the shares are claimed."""
+        self._must_hand_over = True
+        self._flood = FloodLimit(settings.dead_letter_limit_per_minute)
         self._is_paused: bool | None = False
         self._run_prefix = secrets.token_hex(8)
         self._run_numbers = itertools.count(1)
@@ -90,12 +63,15 @@ class Intake:
         """Return new work, at most `room`, waiting up to `wait_s` for the first.
 
         Without room the partitions are paused, and the group is served all the same. Repeats are dropped;
-        bad records have been handed on.
+        bad records have been handed on. Raises LogUnavailable, and loses nothing by it.
         """
         self._hold_back(room <= 0)
         self._end_flood_pauses()
+        self._read.extend(self._consumer.poll(0.0 if room <= 0 else wait_s, max(room, 1)))
+        self._claim()
+        read, self._read = self._read, []
         works: list[Work] = []
-        for record in self._consumer.poll(0.0 if room <= 0 else wait_s, max(room, 1)):
+        for record in read:
             share = self._shares.get(record.partition)
             if share is None:
                 continue  # taken away since it was fetched; its new owner reads it
@@ -107,18 +83,14 @@ class Intake:
 
     def commit(self) -> None:
         """Commit what is settled; a partition that is somebody else's is given up. Raises LogUnavailable."""
-        ready = {s.partition: c for s in self._shares.values() if (c := s.tracker.committable()) is not None}
-        if not ready:
-            return
-        crash_point("worker-before-commit")
-        try:
+        ready = {s: c for s in self._shares.values() if (c := s.progress()) is not None}
+        if ready:
+            crash_point("worker-before-commit")
             self._commit(ready)
-        except PartitionLost:
-            for partition, committed in ready.items():
-                self._commit_one(partition, committed)
 
-    def close(self) -> None:
-        """Leave the group."""
+    def close(self, *, in_order: bool) -> None:
+        """Leave the group; not in order, when the worker has failed, as if it had died."""
+        self._must_hand_over = in_order
         self._consumer.close()
 
     def shares(self) -> list[Share]:
@@ -165,25 +137,42 @@ class Intake:
         if over and not self._is_paused:
             self._consumer.resume(over)
 
-    def _commit(self, ready: Mapping[TopicPartition, Committed]) -> None:
-        self._consumer.commit(ready)
-        for partition, committed in ready.items():
-            self._shares[partition.partition].tracker.committed_ok(committed)
+    def _claim(self) -> None:
+        """Say that new partitions are this worker's, before anything of them begins."""
+        new = {share: share.claim() for share in self._shares.values() if not share.is_claimed}
+        if new:
+            self._commit(new)
 
-    def _commit_one(self, partition: TopicPartition, committed: Committed) -> None:
+    def _commit(self, ready: Mapping[Share, Committed]) -> None:
         try:
-            self._commit({partition: committed})
+            self._commit_all(ready)
+        except PartitionLost:
+            for share, committed in ready.items():
+                self._commit_one(share, committed)
+
+    def _commit_all(self, ready: Mapping[Share, Committed]) -> None:
+        self._consumer.commit({share.partition: committed for share, committed in ready.items()})
+        for share, committed in ready.items():
+            share.committed_ok(committed)
+
+    def _commit_one(self, share: Share, committed: Committed) -> None:
+        try:
+            self._commit_all({share: committed})
         except PartitionLost as error:
-            _LOGGER.warning("%s-%d is somebody else's now: %s", *partition, error)
-            self._lose([self._shares[partition.partition]])
+            _LOGGER.warning("%s-%d is somebody else's now: %s", *share.partition, error)
+            self._lose([share])
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         known = self._consumer.committed(partitions)
         ends = self._log.offsets(partitions)
         for partition in partitions:
-            committed = known.get(partition)
-            seen = SourceCursor.decode(committed.metadata if committed is not None else "")
-            self._shares[partition.partition] = Share(partition, seen, ends[partition][1])
+            share = Share(partition, known.get(partition), ends[partition], self._in_hand)
+            self._shares[partition.partition] = share
+            if share.is_feared:
+                _LOGGER.warning(
+                    "%s-%d: its last workers died with nothing done; its first inputs are run one by one",
+                    *partition,
+                )
         if self._is_paused:
             self._is_paused = None  # the new ones are not: say it to all of them again
         return {}
@@ -192,14 +181,19 @@ class Intake:
         shares = [s for p in partitions if (s := self._shares.get(p.partition)) is not None]
         self._drain(shares)
         try:
-            self.commit()
+            if self._must_hand_over:
+                self._commit({share: share.farewell() for share in shares if share.is_claimed})
+            else:
+                self.commit()
         except LogUnavailable as error:
             _LOGGER.warning("what was finished could not be committed, it will be done again: %s", error)
         finally:
             self._lose(shares)
 
     def _lose(self, shares: Sequence[Share]) -> None:
-        self._flood.forget(share.partition for share in shares)
+        gone = {share.partition for share in shares}
+        self._flood.forget(gone)
+        self._read = [record for record in self._read if (record.topic, record.partition) not in gone]
         for share in shares:
             share.is_lost = True
             self._shares.pop(share.partition.partition, None)

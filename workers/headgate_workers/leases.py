@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from headgate_workers.work import Work
 
-DEFAULT_LEASE_S = 30.0
-"""When an input names no lease."""
+DEFAULT_LEASE_S = 10.0
+"""When an input names no lease, as a suspect's does; the gate gives the same to every run."""
 _SHORTEST_S = 0.05
 _LOOK_S = 0.2
 """How often runs are looked at for spend that the gate does not know of: five heartbeats a second at most."""

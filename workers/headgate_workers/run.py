@@ -144,7 +144,7 @@ class Run:
         match cause:
             case Cause.TIMEOUT:
                 return failed("TIMEOUT", f"the handler ran longer than {self._timeout_s:g} s", retryable=True)
-            case Cause.STOPPED:
+            case Cause.STOPPED if self.work.received.leased:
                 return failed(
                     "WORKER_STOPPED", "the worker was stopped while the handler ran", retryable=True
                 )

@@ -11,7 +11,7 @@ from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_workers.metering import UsageMeter
 
 if TYPE_CHECKING:
-    from headgate_workers.intake import Share
+    from headgate_workers.share import Share
 
 
 class Work:
@@ -23,6 +23,7 @@ class Work:
         "has_begun",
         "is_early",
         "is_leased",
+        "is_suspect",
         "lifetime_id",
         "node_type",
         "offset",
@@ -47,6 +48,8 @@ class Work:
         """Whether the run is announced, leased and committed on pickup; else it is plain."""
         self.is_early = False
         """Whether it was there when its partition was taken over, and so may have ended another worker."""
+        self.is_suspect = False
+        """Whether it may have ended several, and is run alone, as leased work is, whatever its node says."""
         self.run_id = run_id
         self.usage = UsageMeter()
         self.has_begun = False

@@ -34,6 +34,11 @@ When a partition is taken away, its plain work may end within `drain_s`; the res
 and not committed. A run that was announced and may no more begin is reported as WITHDRAWN. On stop, leased
 runs that outlast the drain are reported as WORKER_STOPPED, so that the gate need not wait for the lease.
 
+A plain handler that ends its process is met in the same way. Whoever takes a partition over says so in a
+commit before he begins anything of it, and whoever gives it up says so, too; so it is seen when owners die
+one after the other and commit nothing. From the second such death on the first inputs of the partition are
+*suspects* (`share.py`): they are held as leased work is, whatever their node says, and run one at a time.
+
 A handler that blocks the event loop of all is left behind with the loop; what ran on it is reported as
 LOOP_BLOCKED. A failed delivery ends the process: replay is the recovery.
 """
@@ -60,12 +65,13 @@ from headgate_workers.control import ControlFollower
 from headgate_workers.crew import Crew
 from headgate_workers.execution import announcement, heartbeat, report
 from headgate_workers.handlers import HandlerRegistry
-from headgate_workers.intake import Intake, Share
+from headgate_workers.intake import Intake
 from headgate_workers.outbox import GATHER_MS, Outbox
 from headgate_workers.outcome import Outcome, withdrawn
 from headgate_workers.run import Cause
 from headgate_workers.runner import Finished, Runner
 from headgate_workers.settings import WorkerSettings
+from headgate_workers.share import Share
 from headgate_workers.work import Work
 
 _LOGGER = logging.getLogger(__name__)
@@ -113,12 +119,14 @@ class Worker:
             self._crew.reject_execution,
         )
         self._intakes: list[Intake] = []
-        self._starting = 0
+        self._starting: set[Work] = set()
+        """What is being announced."""
         self._held: list[Work] = []
         """Leased work that waits to be announced."""
         self._announced: list[Work] = []
         self._is_stopping = False
         self._is_closing = False
+        self._has_stopped = False
         self._last_commit_s = 0.0
         self._full_since_s = 0.0
 
@@ -160,9 +168,9 @@ class Worker:
     def _join(self, queue_name: str) -> None:
         consumer = self._log.consumer(self._topics.workers_group(self._kind.value, queue_name))
         expected = TaskInput if self._kind is NodeKind.TASK else PlanInput
-        topic, limit = self._inputs(queue_name), self._settings.dead_letter_limit_per_minute
+        topic = self._inputs(queue_name)
         self._intakes.append(
-            Intake(self._log, consumer, topic, expected, self._on_bad, self._drain_shares, limit)
+            Intake(self._log, consumer, topic, expected, self._on_bad, self._drain_shares, self._settings)
         )
 
     # One turn ------------------------------------------------------------------------------------------
@@ -213,7 +221,9 @@ class Worker:
 
     def _room(self) -> int:
         """Return how many more handlers may run: none from the bound on until half of it is free again."""
-        busy = len(self._crew) + self._starting + len(self._announced) + len(self._held)
+        # Suspects wait for one another; nothing else should wait for them.
+        held = sum(not work.is_suspect for work in self._held)
+        busy = len(self._crew) + len(self._starting) + len(self._announced) + held
         if busy >= self._settings.concurrency:
             self._full_since_s = self._full_since_s or time.monotonic()
         elif busy <= self._settings.concurrency // 2:
@@ -255,17 +265,21 @@ class Worker:
                 continue  # not announced and not committed: whoever reads it next begins it
             if self._control.brakes.on(work.received) is not None:
                 self._crew.submit([work])
-            elif work.share.must_wait(work):
+            elif work.share.must_wait(work) or (work.is_suspect and self._is_trying_another()):
                 self._held.append(work)
             else:
                 self._announce(work)
 
+    def _is_trying_another(self) -> bool:
+        under_way = (*self._starting, *self._announced, *self._crew.works())
+        return any(work.is_suspect for work in under_way)
+
     def _announce(self, work: Work) -> None:
-        self._starting += 1
+        self._starting.add(work)
         self._outbox.publish(announcement(work, self._settings.name), partial(self._on_announced, work))
 
     def _on_announced(self, work: Work, delivery: Delivery) -> None:
-        self._starting -= 1
+        self._starting.discard(work)
         crash_point("worker-after-started")
         if work.share.is_lost or self._is_stopping:
             # Not committed: whoever reads it next announces a run of its own; this one has spent nothing.
@@ -348,6 +362,7 @@ class Worker:
             self._crew.cancel([work for work in left if not work.is_leased], Cause.ABANDONED)
             self._serve_until(self._is_idle, self._settings.cancel_grace_s + 1.0)
         self._commit(at_once=True)
+        self._has_stopped = True
 
     def _is_idle(self) -> bool:
         return not (self._crew or self._starting or self._announced or self._outbox.unconfirmed)
@@ -367,7 +382,9 @@ class Worker:
         self._is_closing = True
         self._control.close()
         self._crew.close()
-        for close in (*(intake.close for intake in self._intakes), self._outbox.close):
+        leave = (partial(intake.close, in_order=self._has_stopped) for intake in self._intakes)
+        closing: list[Callable[[], None]] = [*leave, self._outbox.close]
+        for close in closing:
             with contextlib.suppress(HeadgateError):  # the error that ended the worker is the one to see
                 close()
 

@@ -4,10 +4,10 @@ import pytest
 
 from headgate_protos.v1.task_pb2 import TaskInput
 from headgate_workers import crew
-from headgate_workers.intake import Share
 from headgate_workers.leases import LeaseBook
 from headgate_workers.metering import MAX_AMOUNT, UsageMeter, nano_usd
 from headgate_workers.ready.prices import price_of
+from headgate_workers.share import Share
 from headgate_workers.work import Work
 
 
