@@ -55,9 +55,10 @@ class Client:
         self.blobs = blobs
         self.settings = settings
         self.topics = settings.topics()
+        self._seals = settings.seal_values
         self.payloads = BlobManager(blobs, settings.inline_limit_bytes, settings.max_blob_bytes)
         self.observer = Observer(log, self.topics)
-        self._issued_by = _who()
+        self.issued_by = _who()
         self._lock = threading.Lock()
         self._producer: LogProducer | None = None
         self._publisher: ExecutionPublisher | None = None
@@ -122,12 +123,16 @@ class Client:
     def start_envelope(
         self, graph_id: str, input: Any, *, tenant: str, version: str, lifetime_id: str, priority: int = 0
     ) -> ExecutionEnvelope:
-        """Return the record that `start` appends; raises UserError for ids and inputs that cannot be."""
+        """Return the record that `start` appends; its input is sealed when the settings say so.
+
+        Raises UserError for ids and inputs that cannot be, and for a tenant that has no data key.
+        """
         _check_tenant(tenant)
         _check_name("lifetime id", lifetime_id)
-        payload = self.payloads.pack(tenant, _json_text(input))
+        key_id = self.payloads.keys.new_key(tenant) if self._seals else ""
+        payload = self.payloads.pack(tenant, _json_text(input), key_id)
         return envelopes.lifetime_start(
-            tenant, lifetime_id, graph_id, version, payload, self._issued_by, priority
+            tenant, lifetime_id, graph_id, version, payload, self.issued_by, priority
         )
 
     def pause(self, tenant: str, lifetime_id: str, reason: str = "", ttl_ms: int | None = None) -> str:
@@ -176,7 +181,7 @@ class Client:
     def order(self, tenant: str, lifetime_id: str, command: OperatorCommand) -> Delivery:
         """As `command`, and return where it landed, for `answer`. Fills the command's id."""
         _check_tenant(tenant)
-        return self.submit(envelopes.operator_command(tenant, lifetime_id, command, self._issued_by))
+        return self.submit(envelopes.operator_command(tenant, lifetime_id, command, self.issued_by))
 
     def answer(
         self, tenant: str, delivery: Delivery, command_id: str = "", timeout_s: float = ANSWER_S

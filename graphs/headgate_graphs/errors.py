@@ -140,6 +140,13 @@ class BlobIntegrity(HandlerFailed):
     code = "BLOB_INTEGRITY"
 
 
+class DataErased(HandlerFailed):
+    """A value whose data key was destroyed: it is gone for good, everywhere."""
+
+    code = "ERASED"
+    retryable = False
+
+
 class LogUnavailable(HeadgateError):
     """The broker or the log file did not answer in time."""
 

@@ -11,6 +11,7 @@ import typer
 from headgate.command.faults import ExitCode, complain, report
 from headgate.command.logs import show_logs
 from headgate.command.verbs import (
+    audit,
     chaos,
     check,
     control,
@@ -64,7 +65,7 @@ def headgate(
 
 for subject in (
     *(run, serve, status, lifetimes, control, graphs, policies),
-    *(topics, tenants, keys, logic, dlq, check, chaos, loadtest, project),
+    *(topics, tenants, keys, logic, dlq, audit, check, chaos, loadtest, project),
 ):
     subject.add_to(app)
 

@@ -13,6 +13,7 @@ from headgate_graphs.ids import tenant_id
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_KEY_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def blob_key(tenant: str, sha256: str) -> str:
@@ -30,6 +31,11 @@ def blob_key(tenant: str, sha256: str) -> str:
 def is_sha256(text: str) -> bool:
     """Whether `text` is 64 lower-case hex digits."""
     return _SHA256.fullmatch(text) is not None
+
+
+def is_key_id(text: str) -> bool:
+    """Whether `text` is 32 lower-case hex digits, as the id of a data key is."""
+    return _KEY_ID.fullmatch(text) is not None
 
 
 def check_key(key: str) -> str:

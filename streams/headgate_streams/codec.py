@@ -20,7 +20,7 @@ from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, Lett
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
-from headgate_streams.blobs import is_sha256
+from headgate_streams.blobs import is_key_id, is_sha256
 from headgate_streams.headers import MAX_HEADER_BYTES, MAX_HEADERS, SCHEMA, TENANT, TYPE, size_of
 from headgate_streams.limits import MAX_DEPTH, is_nested, refuse_bombs
 from headgate_streams.port import Headers, LogRecord
@@ -198,6 +198,8 @@ def _check_payload(payload: Payload, tenant: str) -> None:
 def _check_reference(reference: BlobReference, tenant: str) -> None:
     """Refuse whatever is not the computed key of this tenant's value: nothing else is ever opened."""
     sha256, uri = reference.sha256, reference.uri
+    if reference.key_id and not is_key_id(reference.key_id):
+        raise BadRecord("BLOB_REF", f"{reference.key_id[:160]!a} is not the id of a data key")
     if not uri and len(reference.inline_content) == reference.size_bytes:
         return
     if not is_sha256(sha256) or uri != f"{tenant}/{sha256[:2]}/{sha256}" or reference.size_bytes < 0:

@@ -9,6 +9,7 @@ from headgate_protos.v1.common_pb2 import BlobReference, Payload
 from headgate_protos.v1.plan_pb2 import PlanResult
 from headgate_protos.v1.task_pb2 import TaskResult
 from headgate_streams.blobs import BlobStore, blob_key
+from headgate_streams.sealing import DataKeys
 
 _JSON = "application/json"
 
@@ -20,26 +21,36 @@ class BlobManager:
         self._store = store
         self._inline_limit_bytes = inline_limit_bytes
         self._max_blob_bytes = max_blob_bytes
+        self.keys = DataKeys(store)
 
-    def pack(self, tenant: str, json_text: str) -> Payload:
+    def pack(self, tenant: str, json_text: str, key_id: str = "") -> Payload:
         """Return `json_text` inline, or kept in the store and referenced when it is above the inline limit.
+
+        With a `key_id` it is sealed with that data key first.
 
         Raises:
             NonRetryable: It is above the largest blob, or not Unicode text (lone surrogates).
-            BlobUnavailable: The store did not take it.
+            BlobUnavailable: The store did not take it, or did not give the key.
+            BlobMissing: There is no such key.
+            DataErased: The key was destroyed.
         """
         try:
             content = json_text.encode()
         except UnicodeEncodeError as error:
             raise NonRetryable(f"the value is not Unicode text: {error.reason} at {error.start}") from None
-        if len(content) <= self._inline_limit_bytes:
+        if key_id:
+            content = self.keys.seal(tenant, key_id, content)
+        elif len(content) <= self._inline_limit_bytes:
             return Payload(json=json_text)
         if len(content) > self._max_blob_bytes:
             raise NonRetryable(f"the value of {len(content)} bytes is above {self._max_blob_bytes}")
         sha256 = hashlib.sha256(content).hexdigest()
-        key = blob_key(tenant, sha256)
-        self._store.put(key, content, _JSON)
-        reference = BlobReference(uri=key, content_type=_JSON, size_bytes=len(content), sha256=sha256)
+        reference = BlobReference(content_type=_JSON, size_bytes=len(content), sha256=sha256, key_id=key_id)
+        if len(content) <= self._inline_limit_bytes:
+            reference.inline_content = content
+        else:
+            reference.uri = blob_key(tenant, sha256)
+            self._store.put(reference.uri, content, _JSON)
         return Payload(blob=reference)
 
     def unpack(self, tenant: str, payload: Payload) -> str:
@@ -50,7 +61,8 @@ class BlobManager:
         Raises:
             BadRecord: BLOB_REF, the reference is not to this tenant's computed key.
             BlobIntegrity: Size or hash of the content is not the reference's.
-            BlobMissing: There is no such blob.
+            BlobMissing: There is no such blob, or no such data key.
+            DataErased: Its data key was destroyed.
             BlobUnavailable: The store did not answer.
         """
         kind = payload.WhichOneof("content")
@@ -62,6 +74,8 @@ class BlobManager:
         content = self._content(tenant, reference)
         if len(content) != reference.size_bytes or hashlib.sha256(content).hexdigest() != reference.sha256:
             raise BlobIntegrity(f"blob {reference.uri[:160]!a} is not the bytes its reference describes")
+        if reference.key_id:
+            content = self.keys.unseal(tenant, reference.key_id, content)
         try:
             return content.decode()
         except UnicodeDecodeError:
@@ -76,6 +90,11 @@ class BlobManager:
         if not 0 <= reference.size_bytes <= self._max_blob_bytes:
             raise BlobIntegrity(f"blob {key} claims {reference.size_bytes} bytes")
         return self._store.get(key, reference.size_bytes)
+
+
+def key_of(payload: Payload) -> str:
+    """Return the data key that a payload is sealed with; "" when it is not."""
+    return payload.blob.key_id if payload.HasField("blob") else ""
 
 
 def payload_of(result: TaskResult | PlanResult) -> Payload:

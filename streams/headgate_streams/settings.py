@@ -51,6 +51,8 @@ class StreamSettings(BaseSettings):
     """The largest value that is stored or read back (default 256 MiB)."""
     max_record_bytes: int = Field(default=1_048_576, ge=65_536)
     """The largest record that is appended (default 1 MiB, which is also Kafka's)."""
+    seal_values: bool = False
+    """Whether the values of lifetimes that are started here are sealed, so that they can be erased later."""
     ticket_keys: list[SecretStr] = Field(default_factory=list)
     """Gates' keys for the tickets of inputs, as a JSON list, the newest first; `headgate keys tickets`."""
     signing_key: Path | None = None

@@ -11,10 +11,12 @@ from headgate_protos.v1.common_pb2 import ExecutionHeaders, ExecutionStatus
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
-from headgate_streams.payloads import set_value
+from headgate_streams.payloads import key_of, set_value
 from headgate_workers.outcome import Outcome, failed
 from headgate_workers.work import Work
 
+WITHHELD = "withheld: the values of this lifetime are sealed"
+"""In place of an exception's words, which no key could take back."""
 _COMPLETED = ExecutionStatus.EXECUTION_STATUS_COMPLETED
 
 
@@ -89,6 +91,8 @@ def _fill(execution: TaskExecution | PlanExecution, work: Work, outcome: Outcome
         result.success = True
     if outcome.error is not None:
         result.error.CopyFrom(outcome.error)
+        if outcome.error.exception_class and key_of(work.received.start_input):
+            result.error.message = WITHHELD  # it may quote what the handler was given
     if outcome.payload is not None:
         set_value(result, outcome.payload)
 

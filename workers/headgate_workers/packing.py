@@ -18,6 +18,8 @@ from headgate_workers.threads import HandlerThreads
 
 T = TypeVar("T")
 _FIRST_WAIT_S = 0.2
+_SEAL_BYTES = 16
+"""How much longer a value is when it is sealed."""
 
 
 class Packer:
@@ -41,20 +43,27 @@ class Packer:
     def _fetch(self, tenant: str, payload: Payload) -> str:
         return _patiently(self._attempts, lambda: self._blobs.unpack(tenant, payload))
 
-    def inline(self, value: Any, room_bytes: int) -> Payload | str:
-        """Return a value as a payload, an UpstreamResult's as it is; the JSON text when it must be offloaded.
+    def inline(self, value: Any, room_bytes: int, key_id: str) -> Payload | str:
+        """Return a value as a payload, an UpstreamResult's as it is; the JSON text when `pack` must take it.
 
-        `room_bytes` is what is left of the record. Raises ResultInvalid.
+        `room_bytes` is what is left of the record; what has a `key_id` must be sealed. Raises ResultInvalid.
         """
         if isinstance(value, UpstreamResult):
             return value.lazy.payload
         text = to_json(value)
+        if key_id:
+            return text
         limit = min(self._inline_limit_bytes, room_bytes)
         return Payload(json=text) if len(text) * 4 <= limit or len(text.encode()) <= limit else text
 
-    async def offload(self, tenant: str, text: str) -> Payload:
-        """Return a reference to JSON text, now in the store; raises NonRetryable, BlobUnavailable."""
-        return await self._threads.run(_patiently, self._attempts, lambda: self._offload.pack(tenant, text))
+    async def pack(self, tenant: str, text: str, room_bytes: int, key_id: str) -> Payload:
+        """Return JSON text sealed when it has a `key_id`, and in the store when it is large or must be.
+
+        Raises NonRetryable, BlobUnavailable, and for a key BlobMissing and DataErased.
+        """
+        is_small = key_id and len(text) * 4 + _SEAL_BYTES <= room_bytes
+        blobs = self._blobs if is_small else self._offload
+        return await self._threads.run(_patiently, self._attempts, lambda: blobs.pack(tenant, text, key_id))
 
 
 def _patiently(attempts: int, ask: Callable[[], T]) -> T:

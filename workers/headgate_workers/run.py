@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headgate_protos.v1.common_pb2 import ExecutionStatus, Payload
 from headgate_protos.v1.plan_pb2 import PlanInput
 from headgate_protos.v1.task_pb2 import TaskInput
+from headgate_streams.payloads import key_of
 from headgate_workers.brakes import Halt
 from headgate_workers.context import Context, LazyValue, PlanContext, TaskContext
 from headgate_workers.conversion import ResultInvalid, metadata_json
@@ -214,13 +215,15 @@ class Run:
         if isinstance(value, Result):
             value, metadata = value.value, value.metadata
         told = metadata_json(metadata)
-        payload = self._runner.packer.inline(value, self._runner.packer.inline_budget_bytes)
-        if isinstance(payload, str):
-            payload = await self._offload(payload)
-        return Outcome(_COMPLETED, payload, told)
+        return Outcome(_COMPLETED, await self._packed(value, self._runner.packer.inline_budget_bytes), told)
 
-    async def _offload(self, text: str) -> Payload:
-        return await self._runner.packer.offload(self.work.tenant_id, text)
+    async def _packed(self, value: Any, room_bytes: int) -> Payload:
+        """Return a value as it travels, sealed with the key that the lifetime's start input has."""
+        packer, key_id = self._runner.packer, key_of(self.work.received.start_input)
+        made = packer.inline(value, room_bytes, key_id)
+        if isinstance(made, str):
+            return await packer.pack(self.work.tenant_id, made, room_bytes, key_id)
+        return made
 
     async def _decision(self, value: Any) -> Outcome:
         decision = _checked(value)
@@ -228,16 +231,12 @@ class Run:
         if len(decision.next) > max(allowed, MAX_NEXT):
             # The gate says so too; this many would not even travel.
             return failed("FANOUT", f"the plan named {len(decision.next)} tasks", retryable=True)
-        packer = self._runner.packer
-        room = packer.inline_budget_bytes
-        output = packer.inline(decision.output, room)
-        if isinstance(output, str):
-            output = await self._offload(output)
-        room -= len(output.json)
+        room = self._runner.packer.inline_budget_bytes
+        output = await self._packed(decision.output, room)
+        room -= len(output.json) or output.ByteSize()
         inputs = {}
         for task_id, given in decision.inputs.items():
-            packed = packer.inline(given, room)
-            inputs[task_id] = await self._offload(packed) if isinstance(packed, str) else packed
+            inputs[task_id] = await self._packed(given, room)
             room = max(0, room - inputs[task_id].ByteSize())
         metadata = metadata_json(decision.metadata)
         return Outcome(_COMPLETED, output, metadata, next_ids=tuple(decision.next), next_inputs=inputs)

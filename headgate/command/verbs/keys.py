@@ -1,4 +1,4 @@
-"""Keys of operators and of gates: keys new, register, revoke, tickets, list."""
+"""Keys of operators, of gates and of tenants: keys new, register, revoke, tickets, data, list."""
 
 from __future__ import annotations
 
@@ -130,6 +130,25 @@ def keys_tickets(
     )
 
 
+def keys_data(place: Place) -> None:
+    """Make the tenant's data key, with which values are sealed from now on where HEADGATE_SEAL_VALUES=true.
+
+    It lies in the blob store, below the tenant's prefix, and wraps a data key for each lifetime. Whoever may
+    read these keys can read the values; `headgate audit erase` destroys them. It is made once: doing it again
+    changes nothing.
+    """
+    from headgate.command.printing import say, say_json
+
+    settings = place.settings()
+    with place.client(settings) as client:
+        made = client.payloads.keys.create(settings.tenant)
+    if place.json:
+        say_json({"tenant": settings.tenant, "made": made})
+    else:
+        said = "has a data key now" if made else "has a data key already"
+        say(f"tenant {settings.tenant} {said}; HEADGATE_SEAL_VALUES=true seals what is started with it")
+
+
 def keys_list(place: Place) -> None:
     """List the keys that may sign and those revoked, and the key of tickets; says where partitions disagree.
 
@@ -236,7 +255,9 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    keys = typer.Typer(no_args_is_help=True, help="Keys that sign orders, and the key of gates' tickets.")
+    keys = typer.Typer(
+        no_args_is_help=True, help="Keys that sign orders, the key of gates' tickets, and tenants' data keys."
+    )
     verb(keys, "new", example="headgate keys new ops.pem")(keys_new)
     verb(
         keys,
@@ -253,5 +274,6 @@ def add_to(app: typer.Typer) -> None:
         example="""headgate keys tickets --new
         HEADGATE_TICKET_KEYS='["a-secret"]' headgate keys tickets""",
     )(keys_tickets)
+    verb(keys, "data", example="headgate keys data --tenant acme")(keys_data)
     verb(keys, "list", example="headgate keys list --json")(keys_list)
     app.add_typer(keys, name="keys")

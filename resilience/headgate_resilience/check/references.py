@@ -11,6 +11,7 @@ from headgate_graphs.errors import BadRecord, HeadgateError
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.isolation import Isolation
 from headgate_streams.blobs import BlobStore
+from headgate_streams.sealing import DataKeys
 
 THREADS: Final = 8
 AT_ONCE: Final = 256
@@ -23,6 +24,8 @@ class References:
         self._findings = findings
         self._seen: dict[tuple[str, str, int, str], str] = {}
         """(tenant, key, size, sha256) -> where."""
+        self._sealed: dict[str, str] = {}
+        """Key of a sealed blob -> its data key."""
 
     def collect(self, envelope: Any, kind: str, where: str) -> None:
         """Note the references of one envelope that was taken."""
@@ -30,6 +33,8 @@ class References:
             if blob.uri:
                 key = (envelope.tenant_id, blob.uri, blob.size_bytes, blob.sha256)
                 self._seen.setdefault(key, where)
+                if blob.key_id:
+                    self._sealed[blob.uri] = blob.key_id
 
     def resolve(self, store: BlobStore | None, isolation: Isolation) -> None:
         """Read every blob once."""
@@ -37,14 +42,22 @@ class References:
             if self._seen:
                 self._findings.not_checked("I12", "no blob store is given")
             return
-        wanted = list(self._seen.items())
+        wanted, keys = list(self._seen.items()), DataKeys(store)
         with ThreadPoolExecutor(THREADS, thread_name_prefix="blobs") as pool:
             for first in range(0, len(wanted), AT_ONCE):
                 part = wanted[first : first + AT_ONCE]
                 contents = pool.map(lambda item: _read(store, *item[0]), part)
                 for ((tenant, uri, _, _), where), (content, fault) in zip(part, contents, strict=True):
+                    if fault and self._is_erased(keys, tenant, uri):
+                        self._findings.counts["blobs erased"] += 1
+                        continue
                     self._findings.need("I12", not fault, where, f"{uri}: {fault}")
                     isolation.search(content, tenant, f"blob {uri}")
+
+    def _is_erased(self, keys: DataKeys, tenant: str, uri: str) -> bool:
+        """Whether a blob is gone because its data key, or that of its tenant, was destroyed."""
+        key_id = self._sealed.get(uri)
+        return key_id is not None and any(keys.erasure(tenant, one) for one in (key_id, ""))
 
 
 def _read(store: BlobStore, tenant: str, uri: str, size: int, sha256: str) -> tuple[bytes, str]:

@@ -1,0 +1,92 @@
+"""Erasure: the data keys of a lifetime or of a tenant are destroyed, and the blobs they sealed deleted.
+
+The log stays as it is, byte for byte: hash chains, ledgers and decisions with it. What is sealed in it can be
+read by nobody any more. `headgate audit erase` calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from headgate_graphs.errors import BadRecord
+from headgate_protos.v1.common_pb2 import Payload
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
+from headgate_streams.blobs import BlobStore
+from headgate_streams.codec import decode
+from headgate_streams.payloads import key_of, payload_of
+from headgate_streams.port import Log, TopicPartition
+from headgate_streams.ranges import read_range
+from headgate_streams.sealing import DataKeys
+from headgate_streams.topics import Topics, partition_for
+
+
+@dataclass
+class Sealed:
+    """What the log says of the values of a lifetime, or of all of a tenant's."""
+
+    keys: dict[str, None] = field(default_factory=dict)
+    """Data keys, in the order in which they were first used."""
+    blobs: dict[str, None] = field(default_factory=dict)
+    """Keys of the sealed blobs."""
+    values: int = 0
+    """Sealed values, inline ones and blobs."""
+    plain: int = 0
+    """Values that stand in the log, or in a blob, as they are: no key can take them back."""
+
+
+def find_sealed(log: Log, topics: Topics, partitions: int, tenant: str, lifetime_id: str = "") -> Sealed:
+    """Read the tenant's log and return what can be erased of one lifetime and its sub-graphs, or of all.
+
+    A sub-graph is sealed with the key of the lifetime above it, and so is found by it.
+    """
+    found = Sealed()
+    place = TopicPartition(topics.executions, partition_for(tenant, partitions))
+    first, end = log.offsets([place])[place]
+    for record in read_range(log, place, first, end):
+        try:
+            envelope = decode(record, ExecutionEnvelope)
+        except BadRecord:
+            continue  # the fold made a dead letter of it
+        if envelope.tenant_id != tenant:
+            continue
+        is_meant = lifetime_id in ("", envelope.lifetime_id)
+        for payload in _payloads(envelope):
+            _note(found, payload, is_meant=is_meant)
+    return found
+
+
+def erase(found: Sealed, store: BlobStore, tenant: str, by: str, *, everything: bool) -> None:
+    """Destroy the keys, then delete the blobs; `everything` destroys the tenant's key, which wraps them all.
+
+    A crash in between leaves blobs that nobody can read; a repeat goes on. Raises BlobUnavailable.
+    """
+    keys = DataKeys(store)
+    for key_id in ("",) if everything else found.keys:
+        keys.destroy(tenant, key_id, by)
+    for blob in found.blobs:
+        store.delete(blob)
+
+
+def _note(found: Sealed, payload: Payload, *, is_meant: bool) -> None:
+    key_id = key_of(payload)
+    if key_id and (is_meant or key_id in found.keys):
+        found.keys.setdefault(key_id)
+        found.values += 1
+        if payload.blob.uri:
+            found.blobs.setdefault(payload.blob.uri)
+    elif is_meant and not key_id and (payload.HasField("blob") or payload.json not in ("", "null")):
+        found.plain += 1
+
+
+def _payloads(envelope: ExecutionEnvelope) -> Iterator[Payload]:
+    kind = envelope.WhichOneof("payload")
+    if kind == "lifetime_start":
+        yield envelope.lifetime_start.input
+    elif kind == "task_execution":
+        yield envelope.task_execution.input_data
+        yield payload_of(envelope.task_execution.result)
+    elif kind == "plan_execution":
+        result = envelope.plan_execution.result
+        yield payload_of(result)
+        yield from (given.input_data for given in result.next_inputs)
