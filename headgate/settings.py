@@ -23,13 +23,14 @@ class HeadgateSettings(StreamSettings):
 def open_settings(given: dict[str, Any]) -> HeadgateSettings:
     """Return the settings: `given` wins over the environment; raises UserError naming what is wrong.
 
-    A local directory that is given explicitly means the local log, whatever HEADGATE_KAFKA says.
+    A log that is given explicitly is meant, whatever HEADGATE_KAFKA and HEADGATE_ARCHIVE say.
     """
-    if given.get("local") is not None and given.get("kafka") is not None:
-        raise UserError("--local and --kafka exclude each other: give one of them")
     values = {name: value for name, value in given.items() if value is not None}
-    if "local" in values:
-        values["kafka"] = None
+    logs = [name for name in ("local", "kafka", "archive") if name in values]
+    if len(logs) > 1:
+        raise UserError(f"--{logs[0]} and --{logs[1]} exclude each other: give one of them")
+    if logs:
+        values = {"kafka": None, "archive": None} | values
     try:
         settings = HeadgateSettings(**values)
     except ValueError as invalid:

@@ -14,7 +14,8 @@ HeadgateError
 ├── LogUnavailable       RETRY           the broker did not answer in time
 ├── DeliveryFailed       CRASH           an append was refused or its fate is unknown
 ├── PartitionLost        ABANDON         somebody else owns the partition now
-└── LogTruncated         CRASH           the log has lost records that are still needed
+├── LogTruncated         CRASH           the log has lost records that are still needed
+└── ArchiveBroken        CRASH           an archive is not what its manifest says
 """
 
 from __future__ import annotations
@@ -165,3 +166,7 @@ class PartitionLost(HeadgateError):
 
 class LogTruncated(HeadgateError):
     """The log has lost records that are still needed."""
+
+
+class ArchiveBroken(HeadgateError):
+    """An archive is not what its manifest says, or not signed as it must be; names the first such place."""

@@ -17,6 +17,7 @@ class Place:
 
     local: Path | None = None
     kafka: str | None = None
+    archive: str | None = None
     tenant: str | None = None
     placement: str | None = None
     json: bool = False
@@ -26,8 +27,8 @@ class Place:
         """Return the settings: the options win over the environment."""
         from headgate.settings import open_settings
 
-        where = {"local": self.local, "kafka": self.kafka, "placement": self.placement}
-        return open_settings({**where, "tenant": self.tenant})
+        where = {"local": self.local, "kafka": self.kafka, "archive": self.archive}
+        return open_settings({**where, "placement": self.placement, "tenant": self.tenant})
 
     def client(self, settings: HeadgateSettings | None = None, queues: tuple[str, ...] = ()) -> Client:
         """Return a client of the log; a local log gets its topics now, Kafka's by `topics create`."""
@@ -35,7 +36,7 @@ class Place:
 
         settings = settings or self.settings()
         client = Client.open(settings)
-        if not settings.kafka:
+        if settings.is_embedded:
             client.create_topics(queues)
         return client
 
@@ -44,6 +45,7 @@ class Place:
         parts = [
             f"--local {self.local}" if self.local is not None else "",
             f"--kafka {self.kafka}" if self.kafka is not None else "",
+            f"--archive {self.archive}" if self.archive is not None else "",
             f"--tenant {self.tenant}" if self.tenant is not None else "",
             f"--placement {self.placement}" if self.placement is not None else "",
         ]

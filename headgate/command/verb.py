@@ -34,6 +34,16 @@ Kafka = Annotated[
         show_default=False,
     ),
 ]
+Archive = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        metavar="URL",
+        help="Read this archive in place of a log: file:///dir or s3://bucket/prefix. (HEADGATE_ARCHIVE)",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
 TenantOption = Annotated[
     str | None,
     typer.Option(
@@ -60,6 +70,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error
 _COMMON: dict[str, tuple[Any, Any]] = {
     "local": (Local, None),
     "kafka": (Kafka, None),
+    "archive": (Archive, None),
     "tenant": (TenantOption, None),
     "placement": (PlacementOption, None),
     "json": (Json, False),

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from headgate_graphs.errors import BlobIntegrity, BlobMissing, BlobUnavailable, UserError
 from headgate_graphs.ids import tenant_id
 
-_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*(?:/[A-Za-z0-9][A-Za-z0-9._=-]*)*")
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]*(?:/[A-Za-z0-9][A-Za-z0-9_.=-]*)*")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _KEY_ID: Final = re.compile(r"[0-9a-f]{32}")
 

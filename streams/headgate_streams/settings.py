@@ -29,6 +29,10 @@ class StreamSettings(BaseSettings):
     """Bootstrap servers, host:port[,host:port]; none means the embedded log."""
     local: Path = Path(".headgate")
     """Directory of the embedded log and, by default, of the blobs; `:memory:` keeps both in this process."""
+    archive: str | None = None
+    """`file:///dir` or `s3://bucket/prefix` of an archive to read in place of a log; it wins over `kafka`."""
+    archive_key: Path | None = None
+    """PEM file of the public key that must have signed an archive; none means that none need have."""
     topic_prefix: str = Field(default="headgate", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
     """First part of every topic and group name; separate installations on one broker differ in it."""
     placement: str = SHARED
@@ -125,6 +129,11 @@ class StreamSettings(BaseSettings):
             raise UserError(f"settings: {faults}") from None
         except ValueError as error:
             raise UserError(f"settings: {error}") from None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the log is the embedded one."""
+        return self.kafka is None and self.archive is None
 
     @property
     def in_memory(self) -> bool:

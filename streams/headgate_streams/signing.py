@@ -1,7 +1,7 @@
 """Who may say what: tickets that gates give with inputs, signatures that operators put on orders.
 
-Called by the fold, which checks, and by clients and gates, which sign. Pure; the only importer of the
-cryptography library.
+Called by the fold, which checks, by clients and gates, which sign, and by archives, which do both. Pure; the
+only importer of the cryptography library.
 """
 
 from __future__ import annotations
@@ -76,9 +76,13 @@ class SigningKey:
 
     def sign(self, envelope: ExecutionEnvelope) -> None:
         """Put this key's signature on the envelope, in place of any other."""
-        made = self._private.sign(signed_bytes(envelope))
+        made = self.signature_of(signed_bytes(envelope))
         envelope.signature.key_id = self.key_id
         envelope.signature.ed25519 = made
+
+    def signature_of(self, content: bytes) -> bytes:
+        """Return the signature over bytes, 64 bytes; the same each time."""
+        return self._private.sign(content)
 
 
 def public_key_in(path: Path) -> bytes:
@@ -108,9 +112,13 @@ def key_id_of(public: bytes) -> str:
 
 def is_signed_by(envelope: ExecutionEnvelope, public: bytes) -> bool:
     """Whether the envelope's signature is of this raw public key, over all else in the envelope."""
+    return is_signature_of(envelope.signature.ed25519, signed_bytes(envelope), public)
+
+
+def is_signature_of(signature: bytes, content: bytes, public: bytes) -> bool:
+    """Whether `signature` is one over `content` by this raw public key."""
     try:
-        key = Ed25519PublicKey.from_public_bytes(public)
-        key.verify(envelope.signature.ed25519, signed_bytes(envelope))
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, content)
     except (InvalidSignature, ValueError):
         return False
     return True

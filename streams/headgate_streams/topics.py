@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
@@ -83,6 +83,22 @@ class Topics:
         if not is_name(queue):
             raise UserError(f"{queue[:64]!a} is not a queue name: 1-128 letters, digits, '.', '_' or '-'")
         return f"{self.prefix}.{kind}.{queue}"
+
+    def own(self, names: Iterable[str]) -> list[str]:
+        """Return those of `names` that are topics of this placement, those of named queues among them."""
+        fixed = {one.name for one in self.descriptions(1)}
+        return [name for name in names if name in fixed or name.startswith(self.of_named_queues())]
+
+    def groups(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield (group, topic) for the gates, and for the workers of each input topic among `names`."""
+        yield self.gate_group, self.executions
+        fixed = {self.task_inputs(): "task", self.plan_inputs(): "plan"}
+        for name in names:
+            if name in fixed:
+                yield self.workers_group(fixed[name]), name
+            for prefix, kind in zip(self.of_named_queues(), ("task", "plan"), strict=True):
+                if name.startswith(prefix):
+                    yield self.workers_group(kind, name.removeprefix(prefix)), name
 
     def descriptions(self, partitions: int, queues: Iterable[str] = ()) -> list[TopicDescription]:
         """Return every topic with its partitions and configuration, those of `queues` among them."""

@@ -63,7 +63,7 @@ def check(
     if logs is not None:
         _need_directory(logs, "--logs")
     settings = place.settings()
-    if settings.kafka is None and not settings.in_memory:
+    if settings.is_embedded and not settings.in_memory:
         _need_directory(settings.local, "no log is in")
     with Client.open(settings) as client, _progress(place) as progress:
         found = check_log(

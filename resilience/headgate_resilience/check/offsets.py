@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from headgate_resilience.check.findings import Findings
@@ -23,21 +23,9 @@ class Position(NamedTuple):
 
 def read_positions(records: Records) -> list[Position]:
     """Return where the gates and the workers of every queue stand; to be asked before anything is read."""
-    asked = sorted(_groups(records))
+    asked = sorted(records.topics.groups(records.names()))
     ends = {topic: records.ends(topic) for _, topic in asked}
     return [Position(group, topic, ends[topic], records.committed(group, topic)) for group, topic in asked]
-
-
-def _groups(records: Records) -> Iterator[tuple[str, str]]:
-    topics = records.topics
-    yield topics.gate_group, topics.executions
-    fixed = {topics.task_inputs(): "task", topics.plan_inputs(): "plan"}
-    for name in records.names():
-        if name in fixed:
-            yield topics.workers_group(fixed[name]), name
-        for prefix, kind in zip(topics.of_named_queues(), ("task", "plan"), strict=True):
-            if name.startswith(prefix):
-                yield topics.workers_group(kind, name.removeprefix(prefix)), name
 
 
 def check_positions(
