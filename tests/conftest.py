@@ -6,6 +6,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -14,6 +15,7 @@ from deploy.servers.cache import ServerUnavailable
 from tests import real_servers
 from tests.real_servers import S3Server
 
+CHAOS = Path(__file__).parent / "resilience"
 KEPT = ("HEADGATE_TEST_", "HEADGATE_CACHE")
 """What may be said to the tests from outside; any other HEADGATE_ variable would change what is tested."""
 
@@ -39,8 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with the servers that its fixtures need, so that `-m "not kafka"` leaves it out.
 
     Tests that draw many examples are marked `property`: `make test-unit` leaves them to `make test`.
+
+    The runs of chaos take a third of all time, and share what they have made: with several processes one of
+    these begins with them, and the others do the rest.
     """
+    items.sort(key=lambda item: item.path.parent != CHAOS)
     for item in items:
+        if item.path.parent == CHAOS:
+            item.add_marker(pytest.mark.xdist_group("chaos"))
         drawn = hasattr(getattr(item, "obj", None), "hypothesis")
         if drawn or "properties" in item.path.name:
             item.add_marker("property")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,15 +28,13 @@ Say = Callable[[str], None]
 
 @pytest.fixture(scope="session")
 def say(request: pytest.FixtureRequest) -> Say:
-    """Tell how a long run goes while it goes, past the capture."""
-    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    """Tell how a long run goes while it goes, past the capture, from one of several test processes too."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
     began = time.monotonic()
 
     def tell(line: str) -> None:
-        text = f"{time.monotonic() - began:6.1f} s  {line}"
-        if terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(text)
+        with capture.global_and_fixture_disabled():
+            sys.stderr.write(f"\n{time.monotonic() - began:6.1f} s  {line}")
 
     return tell
 
