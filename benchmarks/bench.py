@@ -36,11 +36,12 @@ from headgate_loadtest.knee import Knee, Search, find_knee
 from headgate_loadtest.lab import How, Lab, opened
 from headgate_loadtest.machine import machine
 from headgate_loadtest.processes import Crew, embedded
-from headgate_loadtest.report.page import table, write_report
+from headgate_loadtest.report.page import write_report
 from headgate_loadtest.result import LoadResult
 from headgate_loadtest.samples import percentile
 from headgate_loadtest.scenario import Scenario, altered
 from headgate_loadtest.steady import measure_steady
+from headgate_replay.pages import table
 from headgate_streams.opening import open_log
 from headgate_streams.port import TopicDescription
 from headgate_streams.settings import StreamSettings

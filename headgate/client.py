@@ -260,10 +260,21 @@ class Client:
 
     def progress(self, tenant: str, lifetime_id: str, *, below: bool = False) -> list[Happening]:
         """As `history`, and what was dispatched, on whichever queue of the tenant's graphs."""
+        queues = self._queues(tenant)
+        return self.observer.history(tenant, lifetime_id, below=below, dispatches_of=queues)
+
+    def between(self, tenant: str, since_ms: int, until_ms: int) -> list[Happening]:
+        """Return all that happened to a tenant in a range of log time, dispatches among it.
+
+        Raises UserError when it is too much to be looked at.
+        """
+        return self.observer.between(tenant, since_ms, until_ms, dispatches_of=self._queues(tenant))
+
+    def _queues(self, tenant: str) -> list[str]:
+        """Return the names of all queues of the tenant's graphs."""
         graphs = (graph_from_json(one.definition_json) for one in self.observer.graphs(tenant))
         queues = {node.config.queue for graph in graphs for node in graph.nodes.values()}
-        names = sorted(name for name in queues if name)
-        return self.observer.history(tenant, lifetime_id, below=below, dispatches_of=names)
+        return sorted(name for name in queues if name)
 
     def follow(
         self, tenant: str, lifetime_id: str, timeout_s: float | None = None, *, below: bool = False

@@ -74,3 +74,15 @@ class Family:
     def _is_frozen_by(self, happening: Happening) -> bool:
         event = happening.event
         return event is not None and event.graph_id in ("", *self._graphs)
+
+
+def depths_of(views: Iterable[LifetimeView]) -> dict[str, int]:
+    """Return how many levels of sub-graphs lie above each lifetime, as far as its ancestors are known."""
+    parents = {view.lifetime_id: view.parent_lifetime_id for view in views}
+    depths: dict[str, int] = {}
+    for name in parents:
+        above, depth = parents[name], 0
+        while above and depth < len(parents):
+            above, depth = parents.get(above, ""), depth + 1
+        depths[name] = depth
+    return depths

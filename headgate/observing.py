@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from headgate.accepted import Signatures
-from headgate.family import Family
+from headgate.family import Family, depths_of
 from headgate.quarantine import Quarantine, quarantine_in
 from headgate.reading import count_partitions, partitions_of, read_to_now
 from headgate.versions import PolicyVersion, policy_versions
 from headgate.words import TERMINAL, millis, status_word
 from headgate_catalog.happening import Happening, read_happening
-from headgate_graphs.errors import BadRecord
+from headgate_graphs.errors import BadRecord, UserError
 from headgate_graphs.ids import EVERY_TENANT
 from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import (
@@ -25,6 +26,8 @@ from headgate_streams.codec import decode
 from headgate_streams.port import Log, LogRecord, TopicPartition
 from headgate_streams.topics import Topics, partition_for
 
+MAX_BETWEEN = 200_000
+"""Happenings of a tenant that are looked at together; they are kept in memory."""
 CLOCK_SLACK_MS = 60_000
 """How much earlier than its start a lifetime's records are looked for."""
 
@@ -79,6 +82,36 @@ class Observer:
         read = (read_happening(record, self._topics, tenant) for record in records)
         found = [own for one in read if one is not None for own in family.take(one)]
         return _within(sorted(found, key=lambda one: one.order))
+
+    def between(
+        self, tenant: str, since_ms: int, until_ms: int, *, dispatches_of: Sequence[str] = ()
+    ) -> list[Happening]:
+        """Return all that happened to a tenant from `since_ms` to `until_ms` (log time), in the gate's order.
+
+        Inputs of the default queue and of the named ones are among it. Raises UserError when it is too much
+        to be looked at.
+        """
+        depths = depths_of(self.lifetimes(tenant))
+        names = (self._topics.executions, self._topics.control_events, self._topics.lifetimes)
+        records = read_to_now(
+            self._log,
+            [
+                *(self._home(name, tenant) for name in names),
+                *partitions_of(self._log, self._topics_of_inputs(dispatches_of)),
+            ],
+            lambda where, first: max(first, self._log.offset_at(where, since_ms)),
+        )
+        found: list[Happening] = []
+        for record in records:
+            one = read_happening(record, self._topics, tenant)
+            if one is None or not since_ms <= one.when_ms <= until_ms:
+                continue
+            found.append(replace(one, depth=depths.get(one.lifetime_id, 0)))
+            if len(found) > MAX_BETWEEN:
+                raise UserError(
+                    f"more than {MAX_BETWEEN:,} things happened to tenant {tenant} in this time: narrow it"
+                )
+        return sorted(found, key=lambda one: one.order)
 
     def _topics_of_inputs(self, queues: Sequence[str]) -> list[str]:
         makers = (self._topics.task_inputs, self._topics.plan_inputs)

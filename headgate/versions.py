@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from headgate_graphs.errors import PolicyInvalid
@@ -29,29 +29,36 @@ class PolicyVersion:
         return self.in_force_since_ms is not None
 
 
-def policy_versions(records: Iterable[tuple[int, ExecutionEnvelope]]) -> list[PolicyVersion]:
-    """Return the versions in the order in which they were first set, given (log time, envelope) in log order.
+def policies_as_set(records: Iterable[tuple[int, ExecutionEnvelope]]) -> Iterator[tuple[int, PolicyVersion]]:
+    """Yield (log time, version) of each set that the gate obeys, given (log time, envelope) in log order.
 
     As the gate does, it passes over a record that it has seen, a document that does not load and a version
-    with other content than it had.
+    with other content than it had. One version that is set twice is one object.
     """
     found: dict[tuple[str, str, int], PolicyVersion] = {}
-    in_force: dict[tuple[str, str], PolicyVersion] = {}
     seen: set[str] = {""}
     for when_ms, envelope in records:
         if envelope.WhichOneof("payload") != "policy_set" or envelope.envelope_id in seen:
             continue
         seen.add(envelope.envelope_id)
-        owner, policy = envelope.tenant_id, envelope.policy_set
-        version = _first_set(found, owner, policy, when_ms)
-        if version is None:
-            continue
-        before = in_force.get((owner, policy.name))
+        version = _first_set(found, envelope.tenant_id, envelope.policy_set, when_ms)
+        if version is not None:
+            yield when_ms, version
+
+
+def policy_versions(records: Iterable[tuple[int, ExecutionEnvelope]]) -> list[PolicyVersion]:
+    """Return the versions, first set first, given (log time, envelope) in log order."""
+    found: dict[tuple[str, str, int], PolicyVersion] = {}
+    in_force: dict[tuple[str, str], PolicyVersion] = {}
+    for when_ms, version in policies_as_set(records):
+        name = version.policy.name
+        found.setdefault((version.owner, name, version.policy.version), version)
+        before = in_force.get((version.owner, name))
         if before is not version:
             if before is not None:
                 before.in_force_since_ms = None
             version.in_force_since_ms = when_ms
-            in_force[owner, policy.name] = version
+            in_force[version.owner, name] = version
     return list(found.values())
 
 

@@ -27,6 +27,7 @@ from headgate.command.verbs import (
     serve,
     status,
     tenants,
+    timeline,
     topics,
 )
 
@@ -64,7 +65,7 @@ def headgate(
 
 
 for subject in (
-    *(run, serve, status, lifetimes, control, graphs, policies),
+    *(run, serve, status, timeline, lifetimes, control, graphs, policies),
     *(topics, tenants, keys, logic, dlq, audit, check, chaos, loadtest, project),
 ):
     subject.add_to(app)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -169,31 +167,12 @@ def _filter(
     since: str | None,
     before: str | None = None,
 ) -> LetterFilter:
+    from headgate.command.moments import read_moment
     from headgate.dead_letters import LetterFilter
 
     tenant = None if every_tenant else place.settings().tenant
     known = reason.upper() if reason is not None else None
-    return LetterFilter(tenant, known, topic, _time(since, "--since"), _time(before, "--before"))
-
-
-def _time(given: str | None, option: str) -> int | None:
-    """Return Unix milliseconds for an age or a time; raises UserError."""
-    from headgate_graphs.errors import UserError
-    from headgate_graphs.units import parse_duration
-
-    if given is None:
-        return None
-    try:
-        return int(time.time() * 1000) - parse_duration(given)
-    except ValueError:
-        pass  # no age: then it is a time
-    try:
-        when = datetime.fromisoformat(given)
-        return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        raise UserError(
-            f"{option}: {given[:40]!a} is neither an age such as 2h or 7d nor a time such as 2026-01-31T12:00"
-        ) from None
+    return LetterFilter(tenant, known, topic, read_moment(since, "--since"), read_moment(before, "--before"))
 
 
 def _of(wanted: LetterFilter) -> str:

@@ -1,4 +1,4 @@
-"""Starts runs and looks at them: start, timeline, list."""
+"""Starts runs and lists them: start, list; and finds one lifetime for the other verbs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from headgate.command.place import Place
 from headgate.command.verb import verb
 from headgate.command.verbs.run import Priority
+from headgate_graphs.ids import is_name
 
 if TYPE_CHECKING:
     from headgate.client import Client
@@ -64,28 +65,6 @@ def start(
         say_json(started.model_dump(mode="json"))
     else:
         say(f"started {started.lifetime_id}: headgate status {started.lifetime_id}{place.as_options()}")
-
-
-def timeline(place: Place, lifetime: Lifetime) -> None:
-    """Show everything that happened to a lifetime, in the order in which the gate saw it.
-
-    What happened in its sub-graphs stands there too, indented.
-    """
-    from headgate.command.printing import say_json, say_table
-    from headgate.command.views.tables import (
-        TIMELINE_COLUMNS,
-        TIMELINE_NUMBERS,
-        timeline_cells,
-        timeline_rows,
-    )
-
-    settings = place.settings()
-    with place.client(settings) as client:
-        rows = timeline_rows(history_of(client, settings.tenant, lifetime))
-    if place.json:
-        say_json(rows)
-    else:
-        say_table(TIMELINE_COLUMNS, map(timeline_cells, rows), right=TIMELINE_NUMBERS)
 
 
 def list_lifetimes(
@@ -171,10 +150,19 @@ def state_of(history: list[Happening]) -> LifetimeState:
 
 def history_of(client: Client, tenant: str, lifetime: str) -> list[Happening]:
     """Return all that happened to a lifetime and its sub-graphs; raises UserError when it is not known."""
-    from headgate_graphs.errors import UserError
-    from headgate_graphs.ids import is_name
-
     found = client.history(tenant, lifetime, below=True) if is_name(lifetime) else []
+    return _known(found, tenant, lifetime)
+
+
+def progress_of(client: Client, tenant: str, lifetime: str) -> list[Happening]:
+    """As `history_of`, and what was dispatched."""
+    found = client.progress(tenant, lifetime, below=True) if is_name(lifetime) else []
+    return _known(found, tenant, lifetime)
+
+
+def _known(found: list[Happening], tenant: str, lifetime: str) -> list[Happening]:
+    from headgate_graphs.errors import UserError
+
     if not found:
         raise UserError(f"no lifetime {lifetime[:128]!a} of tenant {tenant}: see `headgate list`")
     return found
@@ -197,7 +185,6 @@ def _check_registered(client: Client, tenant: str, graph: str, version: str) -> 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     verb(app, "start", example="headgate start coding-agent --input @issue.json --tenant acme")(start)
-    verb(app, "timeline", example="headgate timeline demo-1f2e3d4c5b6a --json | jq '.[].status'")(timeline)
     verb(
         app,
         "list",

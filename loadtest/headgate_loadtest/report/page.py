@@ -11,16 +11,8 @@ from headgate_loadtest.knee import Knee
 from headgate_loadtest.report import charts
 from headgate_loadtest.result import LoadResult
 from headgate_loadtest.samples import Summary
-
-_STYLE = """
-body { font: 14px/1.45 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; color: #222 }
-table { border-collapse: collapse; margin: .6em 0 }
-td, th { padding: .2em .8em .2em 0; text-align: right; vertical-align: top }
-td:first-child, th:first-child { text-align: left }
-th { border-bottom: 1px solid #999 }
-pre { background: #f4f4f4; padding: .6em; overflow: auto; font-size: 12px }
-.good { color: #176b2c } .bad { color: #a11 } svg { max-width: 100%; height: auto }
-"""
+from headgate_replay import pages
+from headgate_replay.pages import table
 
 
 def page(
@@ -34,10 +26,7 @@ def page(
         body += [f"<h2>Knee: {knee.rate:,.1f} runs/s</h2>", charts.latency_against_rate(knee), _trials(knee)]
     for result in results:
         body += _one(result)
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
-        f"<style>{_STYLE}</style><body>{''.join(body)}</body></html>\n"
-    )
+    return pages.page(title, body)
 
 
 def write_report(
@@ -50,21 +39,6 @@ def write_report(
     """Write the page."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(title, results, tables, knee))
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; everything in it is escaped."""
-    top = "".join(f"<th>{html.escape(one)}</th>" for one in head)
-    lines = ("".join(f"<td>{html.escape(_text(cell))}</td>" for cell in row) for row in rows)
-    return f"<table><tr>{top}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def _text(cell: object) -> str:
-    return (
-        f"{cell:,.3g}"
-        if isinstance(cell, float) and abs(cell) < 1000
-        else (f"{cell:,.0f}" if isinstance(cell, float) else str(cell))
-    )
 
 
 def _trials(knee: Knee) -> str:

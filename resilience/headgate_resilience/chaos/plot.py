@@ -9,27 +9,23 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from headgate_replay import pages
+
 if TYPE_CHECKING:
     from headgate_resilience.chaos.report import ChaosReport
-
-_STYLE = (
-    "body{font:14px/1.45 system-ui,sans-serif;max-width:1200px;margin:2em auto;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}"
-    "pre{background:#f6f6f6;padding:1em;overflow-x:auto}.bad{color:#b00020}"
-)
 
 
 def page(report: ChaosReport) -> str:
     """Return the page; it needs nothing from anywhere."""
     title = f"chaos, seed {report.seed}: {'VIOLATED' if report.violated else 'every invariant held'}"
     text = html.escape("\n".join(report.lines()))
-    return (
-        f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<h1{' class=bad' if report.violated else ''}>{html.escape(title)}</h1>"
-        f"<pre>{text}</pre>{_drawing(report)}{_table(report)}"
+    body = [
+        f"<h1{' class=bad' if report.violated else ''}>{html.escape(title)}</h1>",
+        f"<pre>{text}</pre>{_drawing(report)}{_table(report)}",
         f"<p>{html.escape(report.began_at)}; {html.escape(str(report.machine))}; "
-        f"{html.escape(str(report.versions))}</p>"
-    )
+        f"{html.escape(str(report.versions))}</p>",
+    ]
+    return pages.page(title, body)
 
 
 def _drawing(report: ChaosReport) -> str:
@@ -71,12 +67,12 @@ def _mark(axes: Any, report: ChaosReport, *, named: bool) -> None:
 
 def _table(report: ChaosReport) -> str:
     """Return every fault with what it did and how long the recovery took."""
-    rows = "".join(
-        f"<tr{' class=bad' if mark.is_late else ''}><td>{(mark.began_ms - report.began_ms) / 1000:.0f} s</td>"
-        f"<td>{html.escape(mark.fault)}</td><td>{html.escape(mark.skipped or mark.detail)}</td>"
-        f"<td>{'' if mark.recovery_s is None else f'{mark.recovery_s:.1f} s'}</td>"
-        f"<td>{mark.p99_ms:.0f} ms</td><td>{html.escape(mark.recovery_where)}</td></tr>"
+    rows = (
+        (
+            f"{(mark.began_ms - report.began_ms) / 1000:.0f} s", mark.fault, mark.skipped or mark.detail,
+            "" if mark.recovery_s is None else f"{mark.recovery_s:.1f} s{', late' if mark.is_late else ''}",
+            f"{mark.p99_ms:.0f} ms", mark.recovery_where,
+        )
         for mark in report.marks
-    )
-    head = "<tr><th>at<th>fault<th>what<th>recovery<th>p99 of a step<th>longest stall at</tr>"
-    return f"<table>{head}{rows}</table>"
+    )  # fmt: skip
+    return pages.table(("at", "fault", "what", "recovery", "p99 of a step", "longest stall at"), rows)
