@@ -13,6 +13,8 @@ LANE = 17
 BAR = 12
 HEAD = 24
 """Room above the first band, for the axis; as much again when control events are marked."""
+SHORTEST = 3
+"""Width of a bar that took hardly any time."""
 MARK = 8
 """Radius of a control event's number."""
 BAND = 22
@@ -21,6 +23,8 @@ MOST_BANDS = 60
 """Lifetimes that are drawn node by node; above it each is one bar, so that a page stays one."""
 MOST_LIVES = 2_000
 """Lifetimes that are drawn at all; the table has every one."""
+SHOWN_BELOW = 14
+"""Characters of a sub-graph's id before the axis."""
 SHOWN_NAME = 24
 """Characters of a node's name before the axis."""
 
@@ -47,15 +51,21 @@ def _band(life: Life, axis: Axis, y: float, *, is_bar: bool) -> str:
     begin, end = life.began_ms or axis.begin_ms, life.ended_ms or axis.end_ms
     width = max(2.0, axis.x(end) - axis.x(begin))
     graph = life.view.graph_id if life.view is not None else ""
-    name = f"{'  ' * life.depth}{shortened(life.lifetime_id, SHOWN_NAME)}"
+    name = shortened(life.lifetime_id, SHOWN_BELOW if life.depth else SHOWN_NAME)
     kind = f"life {_word(life.status)}" if is_bar else "band"
     return (
-        words(4 + 12 * life.depth, y + 14, name.strip(), "name life-name")
+        words(4 + 12 * life.depth, y + 14, name, "name life-name")
         + f'<rect class="{kind}" x="{axis.x(begin)}" y="{y + 5}" width="{width:.2f}" height="{BAR}" rx="3">'
         + told(f"{life.lifetime_id} {graph}: {life.status}")
         + "</rect>"
-        + ("" if is_bar else words(axis.x(begin) + 6, y + 14.5, f"{graph} · {life.status}", "in-band"))
+        + ("" if is_bar else _in_band(axis.x(begin), y, f"{graph} · {life.status}"))
     )
+
+
+def _in_band(x: float, y: float, text: str) -> str:
+    """Return what stands in a lifetime's band; before it where there is no room to the right."""
+    is_late = x > RIGHT - 160
+    return words(x - 6 if is_late else x + 6, y + 14.5, text, "in-band", anchor="end" if is_late else "start")
 
 
 def _rows(story: Story, life: Life, axis: Axis, y: float) -> tuple[str, float]:
@@ -78,33 +88,37 @@ def _rows(story: Story, life: Life, axis: Axis, y: float) -> tuple[str, float]:
 
 def _placed(step: Step, axis: Axis, y: float, lanes: list[float]) -> str:
     """Return a step's bar in the first lane that is free."""
-    begin = axis.x(_begin(step, axis))
-    end = max(begin + 3, axis.x(step.ended_ms or axis.end_ms))
+    begin, end = axis.x(_begin(step, axis)), axis.x(step.ended_ms or axis.end_ms)
     lane = next((number for number, busy in enumerate(lanes) if busy <= begin), len(lanes))
-    lanes[lane:] = [end + 1, *lanes[lane + 1 :]]
-    return _bar(step, axis, y + lane * LANE + 3, (begin, end))
+    lanes[lane:] = [end, *lanes[lane + 1 :]]
+    return _bar(step, axis, y + lane * LANE + 3, (begin, max(begin + SHORTEST, end)))
 
 
 def _begin(step: Step, axis: Axis) -> int:
-    known = (step.asked_ms, step.began_ms, step.ended_ms)
+    known = (step.held_ms, step.asked_ms, step.began_ms, step.ended_ms)
     return next((one for one in known if one is not None), axis.begin_ms)
 
 
 def _bar(step: Step, axis: Axis, y: float, span: tuple[float, float]) -> str:
+    """Return a bar of up to three parts: held back, waiting for a worker, running."""
     begin, end = span
-    ran = begin if step.asked_ms is None else axis.x(step.began_ms or step.ended_ms or axis.end_ms)
-    ran = min(max(begin, ran), end - 3)
-    wait = (
-        f'<rect class="wait" x="{begin}" y="{y + 3}" width="{ran - begin:.2f}" height="{BAR - 6}" rx="1"/>'
-        if ran - begin > 0.5
-        else ""
-    )
+    asked = begin if step.held_ms is None else axis.x(step.asked_ms or step.ended_ms or axis.end_ms)
+    ran = asked if step.asked_ms is None else axis.x(step.began_ms or step.ended_ms or axis.end_ms)
+    ran = min(max(asked, ran), end - SHORTEST)
     text = f"#{step.iteration}" + (f" try {step.attempt}" if step.attempt > 1 else "")
     inside = words(ran + 4, y + 9.5, text, "in-bar") if end - ran > 9 * len(text) and step.iteration else ""
     return (
-        f"<g>{told(_hint(step))}{wait}"
+        f"<g>{told(_hint(step))}{_thin('held', begin, asked, y)}{_thin('wait', asked, ran, y)}"
         f'<rect class="run {_word(step.status)}" x="{ran}" y="{y}" width="{end - ran:.2f}" height="{BAR}" '
         f'rx="2"/>{inside}</g>'
+    )
+
+
+def _thin(kind: str, begin: float, end: float, y: float) -> str:
+    if end - begin <= 0.5:
+        return ""
+    return (
+        f'<rect class="{kind}" x="{begin}" y="{y + 3}" width="{end - begin:.2f}" height="{BAR - 6}" rx="1"/>'
     )
 
 

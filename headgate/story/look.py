@@ -31,7 +31,7 @@ svg .in-band { fill: var(--soft); font-size: 10px }
 .run.completed, .life.completed, i.completed { fill: var(--completed); background: var(--completed) }
 .run.failed, .life.failed, i.failed { fill: var(--failed); background: var(--failed) }
 .run.rejected, .life.rejected, i.rejected { fill: var(--rejected); background: var(--rejected) }
-.run.held-back, .life.paused, i.held-back { fill: var(--held); background: var(--held) }
+.held, .run.held-back, .life.paused, i.held-back { fill: var(--held); background: var(--held) }
 .run.aborted, .life.aborted, i.aborted { fill: var(--aborted); background: var(--aborted) }
 i.running { background: var(--running) }
 .mark { color: var(--soft) } .mark path { stroke: currentColor; stroke-dasharray: 3 3; fill: none }

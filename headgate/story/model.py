@@ -31,6 +31,8 @@ class Step:
     """Executions whose results led here."""
     previous: str = ""
     """The attempt before this one."""
+    held_ms: int | None = None
+    """Since when a rule or a pause held it back, if one did."""
     asked_ms: int | None = None
     """When the gate dispatched it."""
     began_ms: int | None = None
@@ -109,12 +111,17 @@ class Story:
         """Return the steps of one lifetime, in order."""
         return [step for step in self.steps.values() if step.lifetime_id == lifetime_id]
 
-    @property
-    def began_ms(self) -> int:
-        """When the first thing happened; 0 when nothing has."""
-        return min((one.when_ms for one in self.happenings), default=0)
+    def span(self, lifetime_id: str = "") -> tuple[int, int]:
+        """Return when it began and ended: of a lifetime that has ended, when the last of its work had.
 
-    @property
-    def ended_ms(self) -> int:
-        """When the last thing happened; 0 when nothing has."""
-        return max((one.when_ms for one in self.happenings), default=0)
+        (0, 1) when nothing has happened; never empty, so that it can be drawn.
+        """
+        times = [one.when_ms for one in self.happenings]
+        life = self.lives.get(lifetime_id)
+        if life is not None and life.ended_ms is not None:
+            # Who asks again for what has ended makes it no longer.
+            ends = [step.ended_ms for step in self.steps.values() if step.ended_ms is not None]
+            last = max([life.ended_ms, *ends, *(note.when_ms for note in self.notes)])
+            times = [when for when in times if when <= last]
+        begin = min(times, default=0)
+        return begin, max([begin + 1, *times])

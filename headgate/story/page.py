@@ -31,9 +31,9 @@ def story_page(story: Story, records: Records, lifetime_id: str) -> str:
 
     `records` is all that the log holds for the tenant: policies, raised budgets and spend come from it.
     """
-    axis = Axis(story.began_ms, max(story.ended_ms, story.began_ms + 1))
+    axis = Axis(*story.span(lifetime_id))
     body = [
-        *_head(story, lifetime_id),
+        *_head(story, lifetime_id, axis),
         '<h2>Executions</h2><p class="legend">',
         *(f'<span><i class="{kind}"></i>{name}</span>' for kind, name in _LEGEND),
         "</p>",
@@ -61,7 +61,7 @@ _LEGEND = (
 )
 
 
-def _head(story: Story, lifetime_id: str) -> Iterator[str]:
+def _head(story: Story, lifetime_id: str, axis: Axis) -> Iterator[str]:
     life = story.lives.get(lifetime_id)
     status = life.status if life is not None else ""
     pill = f' <span class="pill {escape(status)}">{escape(status)}</span>' if status else ""
@@ -69,17 +69,18 @@ def _head(story: Story, lifetime_id: str) -> Iterator[str]:
     view = life.view if life is not None else None
     if view is not None:
         yield f'<p class="soft">graph {escape(view.graph_id)} {escape(view.graph_version)} '
-        yield f"of tenant {escape(story.tenant)}, from {when_words(story.began_ms)}</p>"
+        yield f"of tenant {escape(story.tenant)}, from {when_words(axis.begin_ms)}</p>"
         why = [f"stopped by {violation_line(one)}" for one in view.violations]
         why = why or ([view.reason] if view.reason else [])
         yield from (f'<p class="reason">{escape(line)}</p>' for line in why)
     cards = "".join(
-        f"<div><b>{escape(value)}</b>{escape(name)}</div>" for name, value in _figures(story, lifetime_id)
+        f"<div><b>{escape(value)}</b>{escape(name)}</div>"
+        for name, value in _figures(story, lifetime_id, axis)
     )
     yield f'<div class="cards">{cards}</div>'
 
 
-def _figures(story: Story, lifetime_id: str) -> list[tuple[str, str]]:
+def _figures(story: Story, lifetime_id: str, axis: Axis) -> list[tuple[str, str]]:
     charges = charges_of(story.happenings)
     cost, tokens = sum(one.cost_nano_usd for one in charges), sum(one.tokens_used for one in charges)
     life = story.lives.get(lifetime_id)
@@ -89,7 +90,7 @@ def _figures(story: Story, lifetime_id: str) -> list[tuple[str, str]]:
         tokens = max(tokens, life.view.usage.tokens_used)
     below = len(story.lives) - (1 if lifetime_id else 0)
     return [
-        ("took", _duration(story.ended_ms - story.began_ms)),
+        ("took", _duration(axis.end_ms - axis.begin_ms)),
         ("cost", usd(cost)),
         ("tokens", f"{tokens:,}"),
         ("executions", f"{sum(1 for one in story.steps.values() if one.asked_ms or one.ended_ms):,}"),
@@ -107,12 +108,11 @@ def _charts(story: Story, records: Records, lifetime_id: str) -> Iterator[Chart]
     charges = charges_of(story.happenings)
     caps = cap_lines(records, story.tenant, lifetime_id)
     for metric in DRAWN:
-        own = caps if lifetime_id else []
-        yield Chart(
-            metric_word(metric) if lifetime_id else f"{metric_word(metric)}, summed", metric,
-            _as_ledger(story, lifetime_id, metric, spent(charges, metric)),
-            [cap for cap in own if cap.metric == metric],
-        )  # fmt: skip
+        own = [cap for cap in caps if cap.metric == metric] if lifetime_id else []
+        sums = _as_ledger(story, lifetime_id, metric, spent(charges, metric))
+        if sums or own:
+            name = metric_word(metric).removesuffix("_used")
+            yield Chart(name if lifetime_id else f"{name}, summed", metric, sums, own)
     if not lifetime_id:
         everything = charges_in(records)
         for cap in caps:

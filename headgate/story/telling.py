@@ -199,7 +199,7 @@ def _controlled(story: Story, one: Happening, event: ExecutionEvent) -> None:
         step.status, step.ended_ms = "rejected", one.when_ms
         step.outcome = step.outcome or ("" if broken else event.reason)
     elif step.asked_ms is None and step.ended_ms is None:
-        step.status = HELD_BACK
+        step.status, step.held_ms = HELD_BACK, step.held_ms or one.when_ms
 
 
 def _ordered(story: Story, one: Happening, command: OperatorCommand) -> None:

@@ -36,6 +36,9 @@ def one_line(text: str) -> bool:
         ["status", "unknown"],
         ["status", "../x"],
         ["timeline", "unknown"],
+        ["timeline", "one", "--from", "1h"],
+        ["timeline", "--from", "yesterday"],
+        ["timeline", "--from", "1h", "--to", "2h"],
         ["list", "--tenant", "../b"],
         ["start", "unknown-graph"],
         ["control", "pause", "unknown"],
@@ -152,6 +155,12 @@ def test_a_started_lifetime_can_be_looked_at_before_any_gate_runs(command: Comma
     assert command("control", "pause", "one", "--reason", "odd")[0] == 0
     rows = json.loads(command("timeline", "one", "--json")[1])
     assert [row["what"] for row in rows] == ["start", "command"]
+    [tree] = json.loads(command("timeline", "one", "--json", "--tree")[1])
+    assert (tree["what"], [one["what"] for one in tree["below"]]) == ("one", ["◆ pause"])
+    assert "one" in command("timeline")[1]
+    assert "wrote page.html" in command("timeline", "one", "--html", "page.html")[1]
+    assert "odd" in Path("page.html").read_text()
+    assert command("timeline", "--tenant", "acme")[1].startswith("nothing happened: tenant acme")
     assert json.loads(command("status", "one", "--json")[1])["status"] == "starting"
     assert command("status", "one", "--tenant", "acme")[0] == 2
 

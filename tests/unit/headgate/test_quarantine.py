@@ -15,8 +15,12 @@ from headgate.command.answers import as_data, outlook
 from headgate.command.place import Place
 from headgate.command.views.screens import happening_line
 from headgate.command.views.state import LifetimeState
-from headgate.command.views.tables import timeline_row
 from headgate.command.views.tenant import overview_data, overview_lines
+<<<<<<< HEAD
+=======
+from headgate.command.views.timeline import timeline_row
+from headgate_catalog.happening import Happening
+>>>>>>> 131a72a (What a timeline says is tested, hostile text in its page stays text)
 from headgate.overview import Overview
 from headgate.quarantine import Quarantine, quarantine_in
 from headgate_catalog.happening import Happening
@@ -80,7 +84,7 @@ def test_both_events_are_told_in_words() -> None:
     assert happening_line(happened(held())) == (
         f"QUARANTINE_TENANT the gate failed on a record of the tenant: {REASON}"
     )
-    row = timeline_row(happened(released()))
+    row = timeline_row(happened(released()), {})
     assert (row["what"], row["status"]) == ("control", "RELEASE_TENANT")
     assert row["why"] == "the tenant goes on: what it missed has been folded"
 
