@@ -16,11 +16,7 @@ from headgate.command.place import Place
 from headgate.command.views.screens import happening_line
 from headgate.command.views.state import LifetimeState
 from headgate.command.views.tenant import overview_data, overview_lines
-<<<<<<< HEAD
-=======
 from headgate.command.views.timeline import timeline_row
-from headgate_catalog.happening import Happening
->>>>>>> 131a72a (What a timeline says is tested, hostile text in its page stays text)
 from headgate.overview import Overview
 from headgate.quarantine import Quarantine, quarantine_in
 from headgate_catalog.happening import Happening

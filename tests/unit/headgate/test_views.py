@@ -15,20 +15,7 @@ from headgate.command.views.ending import Ending, outcome_lines, say_ending
 from headgate.command.views.live import LiveScreen
 from headgate.command.views.screens import PlainScreen, happening_line
 from headgate.command.views.state import LifetimeState
-<<<<<<< HEAD
-from headgate.command.views.tables import (
-    TIMELINE_COLUMNS,
-    attempt_rows,
-    below_rows,
-    spend_rows,
-    timeline_cells,
-    timeline_row,
-    timeline_rows,
-)
-=======
 from headgate.command.views.tables import attempt_rows, below_rows, spend_rows
-from headgate_catalog.happening import Happening
->>>>>>> 131a72a (What a timeline says is tested, hostile text in its page stays text)
 from headgate.running import Run
 from headgate_catalog.happening import Happening
 from headgate_protos.v1.control_pb2 import ExecutionEvent
