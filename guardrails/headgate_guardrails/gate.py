@@ -4,7 +4,8 @@ The order of effects, for each batch of records, is the whole of the protocol:
 
 1. fold every record of the batch into the state (pure);
 2. append the outputs, in source order, and flush them (`acks=all`);
-3. commit the offset after the batch, under the assignment that folded it;
+3. commit the offset after what was flushed, under the assignment that folded it: at most every `commit_s`,
+   as nobody waits for it, and once more before a partition is given up;
 4. now and then, capture a checkpoint at that committed offset; upload it off the loop; publish its pointer.
 
 A crash before 3 repeats 1 and 2 with the same ids and sources, and whoever has seen them drops them. On
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
 
-from headgate_graphs.errors import HeadgateError, PartitionLost
+from headgate_graphs.errors import HeadgateError, LogUnavailable, PartitionLost
 from headgate_graphs.ids import EVERY_TENANT
 from headgate_guardrails.checkpoints import Checkpoint, CheckpointStore
 from headgate_guardrails.fold.snapshot import Known, capture
@@ -59,12 +60,23 @@ TICK_RETRY_S = 5.0
 class Shard:
     """One partition this gate owns."""
 
-    __slots__ = ("captured_at", "captured_offset", "committed", "fold", "last", "tick_after", "upload")
+    __slots__ = (
+        "captured_at",
+        "captured_offset",
+        "committed",
+        "flushed",
+        "fold",
+        "last",
+        "tick_after",
+        "upload",
+    )
 
     def __init__(self, fold: PartitionFold, committed: int) -> None:
         self.fold = fold
         self.committed = committed
         """The group's offset: never moved back."""
+        self.flushed = committed
+        """Below it every output is durable: as far as may be committed."""
         self.last: LogRecord | None = None
         """The last record that was folded, None right after a start."""
         self.captured_offset = fold.state.next_offset
@@ -105,6 +117,7 @@ class Gate:
         self._names: dict[tuple[str, str], str] = {}
         """Topics by kind of output and queue."""
         self._flood = FloodLimit(self._settings.dead_letter_limit_per_minute)
+        self._next_commit_s = 0.0
         self._consumer: LogConsumer
         self._producer: LogProducer
         self._publisher: ExecutionPublisher
@@ -140,10 +153,10 @@ class Gate:
         if records:
             self._fold(records)
             crash_point("after-produce")
-            self._producer.flush()
+            self._flush()
             crash_point("after-flush")
+        if time.monotonic() >= self._next_commit_s:
             self._commit()
-            crash_point("after-commit")
         self._tick()
         self._save_due(pool)
 
@@ -214,16 +227,22 @@ class Gate:
         self._names |= {(kind, queue): name for kind, name in names.items()}
         return names[kind]
 
+    def _flush(self) -> None:
+        self._producer.flush()
+        for shard in self._shards.values():
+            shard.flushed = max(shard.flushed, shard.state.next_offset)
+
     # -- 3: commit ---------------------------------------------------------------------------------
 
     def _commit(self) -> None:
         moved = {
-            shard.place: Committed(shard.state.next_offset, "")
+            shard.place: Committed(shard.flushed, "")
             for shard in self._shards.values()
-            if shard.state.next_offset > shard.committed
+            if shard.flushed > shard.committed
         }
         if not moved:
             return
+        self._next_commit_s = time.monotonic() + self._settings.commit_s
         try:
             self._consumer.commit(moved)
         except PartitionLost as error:
@@ -232,6 +251,7 @@ class Gate:
             return
         for place, committed in moved.items():
             self._shards[place.partition].committed = committed.offset
+        crash_point("after-commit")
 
     # -- 4: checkpoints ----------------------------------------------------------------------------
 
@@ -268,6 +288,7 @@ class Gate:
             logger.warning("checkpoint of partition %d was not kept: %s", shard.place.partition, error)
 
     def _save_all(self, pool: ThreadPoolExecutor) -> None:
+        self._commit()
         for shard in self._shards.values():
             self._published(shard)
             if shard.committed > shard.captured_offset:
@@ -323,7 +344,11 @@ class Gate:
         self._producer.flush()
 
     def _revoked(self, places: Sequence[TopicPartition]) -> None:
-        """Forget what somebody else will own; everything folded here is flushed and committed already."""
+        """Commit what was flushed, and forget what somebody else will own."""
+        try:
+            self._commit()
+        except LogUnavailable as error:
+            logger.warning("what was flushed could not be committed and will be said again: %s", error)
         for place in places:
             self._shards.pop(place.partition, None)
         self._flood.forget(places)

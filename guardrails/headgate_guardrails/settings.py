@@ -11,7 +11,9 @@ class GateSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_records: int = Field(default=500, ge=1, le=10_000)
-    """Records folded before outputs are flushed and the offset is committed; more is faster and later."""
+    """Records folded before outputs are flushed; more is faster and later."""
+    commit_s: float = Field(default=0.1, ge=0)
+    """Shortest time between two commits: what a crash folds and says again. Nobody waits for a commit."""
     poll_ms: int = Field(default=50, ge=1, le=1_000)
     """Longest wait for a record; also how exactly timers fire on an idle partition."""
     checkpoint_records: int = Field(default=20_000, ge=1)

@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_log(
     stop = running()
     eventually(lambda: len(bench.inputs()) == 1, timeout_s=30)
     stop.set()
-    eventually(lambda: bench.records(bench.topics.checkpoints), timeout_s=30)
+    eventually(lambda: len(bench.records(bench.topics.checkpoints)) == PARTITIONS, timeout_s=30)
     kept = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
     assert kept
     for path in kept:
