@@ -1,4 +1,4 @@
-"""Reads what the user gives a run: JSON, a file, or plain text."""
+"""Reads what the user gives: JSON, a file or plain text for a run; a log that must be there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from headgate_graphs.documents import read_file
 from headgate_graphs.errors import UserError
 from headgate_streams.limits import MAX_DEPTH, is_too_deep
+from headgate_streams.settings import StreamSettings
 
 MAX_INPUT_BYTES = 67_108_864
 """The largest input that a command reads (64 MiB); a handler can fetch what is larger."""
@@ -64,3 +65,15 @@ def _finite(text: str) -> float:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def need_log(settings: StreamSettings) -> None:
+    """Raise UserError when the embedded log is meant and there is none: looking at it must not make one."""
+    if settings.is_embedded and not settings.in_memory:
+        need_directory(settings.local, "no log is in")
+
+
+def need_directory(path: Path, what: str) -> None:
+    """Raise UserError when there is no such directory; `what` says whose it should be."""
+    if not path.is_dir():
+        raise UserError(f"{what} {path}: there is no such directory")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from headgate_streams.local.consumer import LocalConsumer
 from headgate_streams.local.database import OFFSET_BITS, Database
@@ -18,7 +19,7 @@ from headgate_streams.local.groups import count_living
 from headgate_streams.local.heartbeats import Heartbeats
 from headgate_streams.local.producer import LocalProducer
 from headgate_streams.local.writer import Writer
-from headgate_streams.port import TopicDescription, TopicPartition
+from headgate_streams.port import LogRecord, TopicDescription, TopicPartition
 from headgate_streams.topics import check_partitions
 
 
@@ -64,6 +65,23 @@ class _DeleteBefore:
             writer.connection.execute("DELETE FROM records WHERE id >= ? AND id < ?", (base, end))
             for row_id in [row_id for row_id in writer.tail if base <= row_id < end]:
                 del writer.tail[row_id]
+
+
+class _Restore:
+    """Work that appends records of another log as they were there."""
+
+    durable = True
+
+    def __init__(self, partition_id: int, records: Sequence[LogRecord], end: int) -> None:
+        self._partition_id = partition_id
+        self._records = records
+        self._end = end
+
+    def apply(self, writer: Writer) -> None:
+        writer.restore(self._partition_id, self._records, self._end)
+
+
+_NEXT: Final = "SELECT id, timestamp_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1"
 
 
 class LocalLog:
@@ -118,14 +136,25 @@ class LocalLog:
         """Search by halves, as append times never fall within a partition."""
         self._writer.refresh()
         pid = self._writer.partition_id(partition)
-        high = self._writer.places[pid].next_offset
-        low = self._database.beginning(pid, high)
+        base, end = pid << OFFSET_BITS, self._writer.places[pid].next_offset
+        low, high, found = self._database.beginning(pid, end), end, end
         while low < high:
             middle = (low + high) // 2
-            row_id = pid << OFFSET_BITS | middle
-            ((stamp,),) = self._database.read("SELECT timestamp_ms FROM records WHERE id = ?", (row_id,))
-            low, high = (middle + 1, high) if stamp < timestamp_ms else (low, middle)
-        return low
+            rows = self._database.read(_NEXT, (base + middle, base + high))
+            if not rows:
+                high = middle
+            elif rows[0][1] < timestamp_ms:
+                low = rows[0][0] - base + 1
+            else:
+                high, found = middle, rows[0][0] - base
+        return found
+
+    def restore(self, place: TopicPartition, records: Sequence[LogRecord], end: int) -> None:
+        """Append records of a partition with the offsets and times that they had in another log.
+
+        Gaps stay gaps, and the partition ends at `end`. Raises UserError when one of the offsets is taken.
+        """
+        self._writer.run(_Restore(self._writer.partition_id(place), records, end))
 
     def delete_before(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Delete the rows; the file is not made smaller, but what is free in it is used again."""

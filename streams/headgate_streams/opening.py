@@ -50,8 +50,10 @@ def _open_archived(settings: StreamSettings, url: str) -> Log:
     return log
 
 
-def open_archive(settings: StreamSettings, url: str) -> Archive:
+def open_archive(settings: StreamSettings, url: str, own: bytes | None = None) -> Archive:
     """Return the archive at a URL, which need not be there yet; it is reached as the blob store is.
+
+    It must be signed by `archive_key`; where that is not set, by the public key `own`, if there is one.
 
     Raises:
         UserError: `url` is neither `file:///dir` nor `s3://bucket/prefix`, or `archive_key` is no key.
@@ -59,7 +61,7 @@ def open_archive(settings: StreamSettings, url: str) -> Archive:
     from headgate_streams.archive.objects import Archive
     from headgate_streams.signing import public_key_in
 
-    trusted = public_key_in(settings.archive_key) if settings.archive_key is not None else None
+    trusted = public_key_in(settings.archive_key) if settings.archive_key is not None else own
     return Archive(_open_store(settings, url, "archive"), url, trusted)
 
 

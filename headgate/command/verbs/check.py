@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headgate.command.inputs import need_directory, need_log
 from headgate.command.place import Place
+from headgate.command.progress import reading_progress
 from headgate.command.verb import verb
 
 if TYPE_CHECKING:
@@ -61,11 +62,10 @@ def check(
 
     canaries = canaries_of(canary or ())
     if logs is not None:
-        _need_directory(logs, "--logs")
+        need_directory(logs, "--logs")
     settings = place.settings()
-    if settings.is_embedded and not settings.in_memory:
-        _need_directory(settings.local, "no log is in")
-    with Client.open(settings) as client, _progress(place) as progress:
+    need_log(settings)
+    with Client.open(settings) as client, reading_progress(place) as progress:
         found = check_log(
             client.log,
             client.blobs,
@@ -99,30 +99,6 @@ def canaries_of(given: Sequence[str]) -> dict[str, str]:
             )
         found[tenant] = text
     return found
-
-
-def _need_directory(path: Path, what: str) -> None:
-    from headgate_graphs.errors import UserError
-
-    if not path.is_dir():
-        raise UserError(f"{what} {path}: there is no such directory")
-
-
-@contextmanager
-def _progress(place: Place) -> Iterator[Callable[[int, int], None] | None]:
-    """Show on a terminal how far the reading is."""
-    from headgate.command.printing import console
-
-    shown = console(stderr=True)
-    if place.json or not shown.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=shown, transient=True) as bar:
-        task = bar.add_task("records", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _write(path: Path, found: Report) -> None:

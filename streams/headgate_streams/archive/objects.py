@@ -70,6 +70,10 @@ class Archive:
         raw = self._find(PLAN)
         return None if raw is None else unseal(raw, Plan, self._where(PLAN), signer)
 
+    def is_under_way(self) -> bool:
+        """Whether an export runs, or has been interrupted."""
+        return self.blobs.head(PLAN) is not None
+
     def files(self, manifest: Manifest) -> Iterator[ArchivedFile]:
         """Yield every file that a manifest names, in the order in which they were written."""
         for page in manifest.pages:

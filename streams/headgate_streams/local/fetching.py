@@ -58,9 +58,9 @@ class Fetcher:
             if position > end:
                 self._check_end(pid, position)
                 continue
-            found = self._read(pid, position, min(end, position + max_records - len(records)))
+            found = self._read(pid, position, end, max_records - len(records))
             del self.positions[pid]
-            self.positions[pid] = found[-1].offset + 1
+            self.positions[pid] = found[-1].offset + 1 if found else end
             records += found
             if len(records) >= max_records:
                 break
@@ -79,30 +79,34 @@ class Fetcher:
         interval_s = _LOOK_S if now - self._quiet_since_s < _IDLE_S else _LOOK_IDLE_S
         self._bell.acquire(timeout=min(timeout_s, interval_s))
 
-    def _read(self, pid: int, start: int, stop: int) -> list[LogRecord]:
+    def _read(self, pid: int, start: int, end: int, max_records: int) -> list[LogRecord]:
+        """Return records from `start` on; none when there is only a gap up to the end."""
         base = pid << OFFSET_BITS
         tail = self._writer.tail
         if base + start in tail:
             found = []
-            for row_id in range(base + start, base + stop):
+            for row_id in range(base + start, base + min(end, start + max_records)):
                 record = tail.get(row_id)
                 if record is None:
                     break
                 found.append(record)
             if found:
                 return found
-        return self._read_file(pid, base + start, base + stop)
+        return self._read_file(pid, start, end, max_records)
 
-    def _read_file(self, pid: int, first: int, stop: int) -> list[LogRecord]:
+    def _read_file(self, pid: int, start: int, end: int, max_records: int) -> list[LogRecord]:
+        base = pid << OFFSET_BITS
         rows = self._database.read(
-            "SELECT id, timestamp_ms, key, value, headers FROM records WHERE id >= ? AND id < ? ORDER BY id",
-            (first, stop),
+            "SELECT id, timestamp_ms, key, value, headers FROM records WHERE id >= ? AND id < ?"
+            " ORDER BY id LIMIT ?",
+            (base + start, base + end, max_records),
             _FETCH_BYTES,
         )
         topic, partition = self._writer.names[pid]
-        if not rows or rows[0][0] != first:
-            raise LogTruncated(f"{topic}[{partition}] has no record {first - (pid << OFFSET_BITS)} any more")
-        base = pid << OFFSET_BITS
+        # What is not there was deleted from the beginning on, or was never there: an import keeps gaps.
+        is_there = bool(rows) and rows[0][0] == base + start
+        if not is_there and start < self._database.beginning(pid, end):
+            raise LogTruncated(f"{topic}[{partition}] has no record {start} any more")
         return [
             LogRecord(topic, partition, row_id - base, stamp, key, value, unpack_headers(headers))
             for row_id, stamp, key, value, headers in rows

@@ -167,6 +167,20 @@ class Writer:
         self._insert(rows, len(records))
         return landed
 
+    def restore(self, pid: int, records: Sequence[LogRecord], end: int) -> None:
+        """Insert records of a partition inside the transaction, where and when they say; it ends at `end`."""
+        next_offset, last_ms = self._moved.get(pid) or self.places[pid]
+        rows: list[Any] = []
+        for record in records:
+            if record.offset < next_offset:
+                where = f"{record.topic}[{record.partition}]"
+                raise UserError(f"{where} ends at {next_offset}: offset {record.offset} is taken")
+            next_offset, last_ms = record.offset + 1, max(last_ms, record.timestamp_ms)
+            row_id = pid << OFFSET_BITS | record.offset
+            rows += (row_id, record.timestamp_ms, record.key, record.value, pack_headers(record.headers))
+        self._moved[pid] = Place(max(next_offset, end), last_ms)
+        self._insert(rows, len(records))
+
     def _insert(self, rows: list[Any], count: int) -> None:
         at = 0
         for size in _ROWS:
