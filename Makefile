@@ -22,7 +22,7 @@ KILLS ?= 200
 SEED ?= 4711
 
 .PHONY: help setup demo test test-unit check fmt lock install-deps proto-gen proto-lint proto-check proto-clean \
-	kafka-up kafka-down s3-up s3-down docs bench bench-full bench-rules chaos-long clean
+	kafka-up kafka-down s3-up s3-down docs bench bench-audit bench-full bench-rules chaos-long clean
 
 ##@ Start
 help: ## Show this
@@ -105,6 +105,9 @@ bench-rules: setup ## Measure what evaluating ten typical rules costs per event
 bench: setup ## Measure the table of figures on a broker of its own (under five minutes)
 	@$(SERVERS) prepare
 	@$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
+
+bench-audit: setup ## Measure what exporting, reading and importing an archive costs, and its memory
+	@$(BIN)/python -m benchmarks.archive $(BENCH_ARGS)
 
 bench-full: setup ## The full set of figures, with its report in docs/results
 	@$(SERVERS) prepare
