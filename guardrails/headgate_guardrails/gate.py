@@ -6,7 +6,9 @@ The order of effects, for each batch of records, is the whole of the protocol:
 2. append the outputs, in source order, and flush them (`acks=all`);
 3. commit the offset after what was flushed, under the assignment that folded it: at most every `commit_s`,
    as nobody waits for it, and once more before a partition is given up;
-4. now and then, capture a checkpoint at that committed offset; upload it off the loop; publish its pointer.
+4. now and then, begin to capture a checkpoint at that committed offset S; write it in slices between batches
+   (what a record is about to change is written first, so that it is the state at S); upload it off the loop;
+   publish its pointer.
 
 A crash before 3 repeats 1 and 2 with the same ids and sources, and whoever has seen them drops them. On
 assignment the newest checkpoint S is restored and the log is folded from S, with outputs suppressed up to
@@ -19,14 +21,12 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
 from headgate_graphs.errors import HeadgateError, LogUnavailable, PartitionLost
 from headgate_graphs.ids import EVERY_TENANT
-from headgate_guardrails.checkpoints import Checkpoint, CheckpointStore
-from headgate_guardrails.fold.snapshot import Known, capture
-from headgate_guardrails.fold.state import PartitionState
+from headgate_guardrails.checkpoints import CheckpointStore
 from headgate_guardrails.fold.turn import (
     CONTROL_EVENTS,
     DEAD_LETTERS,
@@ -37,6 +37,7 @@ from headgate_guardrails.fold.turn import (
 )
 from headgate_guardrails.folding import PartitionFold, surroundings
 from headgate_guardrails.settings import GateSettings
+from headgate_guardrails.shard import EACH_S, SLICE_S, Shard
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LogicVersionActivated, Tick
 from headgate_streams.blobs import BlobStore
 from headgate_streams.codec import headers_of
@@ -55,45 +56,6 @@ GATHER_MS = 50
 """Outputs may wait for others of their batch, which ends with a flush that sends all at once."""
 TICK_RETRY_S = 5.0
 """A tick that has not come back after this long is sent again."""
-
-
-class Shard:
-    """One partition this gate owns."""
-
-    __slots__ = (
-        "captured_at",
-        "captured_offset",
-        "committed",
-        "flushed",
-        "fold",
-        "last",
-        "tick_after",
-        "upload",
-    )
-
-    def __init__(self, fold: PartitionFold, committed: int) -> None:
-        self.fold = fold
-        self.committed = committed
-        """The group's offset: never moved back."""
-        self.flushed = committed
-        """Below it every output is durable: as far as may be committed."""
-        self.last: LogRecord | None = None
-        """The last record that was folded, None right after a start."""
-        self.captured_offset = fold.state.next_offset
-        self.captured_at = time.monotonic()
-        self.upload: Future[tuple[Checkpoint, Known]] | None = None
-        self.tick_after = 0.0
-        """Monotonic time before which no further tick is sent."""
-
-    @property
-    def place(self) -> TopicPartition:
-        """The partition."""
-        return self.fold.place
-
-    @property
-    def state(self) -> PartitionState:
-        """The folded state."""
-        return self.fold.state
 
 
 class Gate:
@@ -116,6 +78,8 @@ class Gate:
         self._shards: dict[int, Shard] = {}
         self._names: dict[tuple[str, str], str] = {}
         """Topics by kind of output and queue."""
+        self._slice_after = 0.0
+        """Monotonic time before which nothing is done between batches."""
         self._flood = FloodLimit(self._settings.dead_letter_limit_per_minute)
         self._next_commit_s = 0.0
         self._consumer: LogConsumer
@@ -158,7 +122,7 @@ class Gate:
         if time.monotonic() >= self._next_commit_s:
             self._commit()
         self._tick()
-        self._save_due(pool)
+        self._between_batches(pool)
 
     # -- 1 and 2: fold, append ---------------------------------------------------------------------
 
@@ -255,8 +219,22 @@ class Gate:
 
     # -- 4: checkpoints ----------------------------------------------------------------------------
 
-    def _save_due(self, pool: ThreadPoolExecutor) -> None:
+    def _between_batches(self, pool: ThreadPoolExecutor) -> None:
+        """Use one slice of time for what can wait: captures first, then what can be laid to rest."""
         now = time.monotonic()
+        if now < self._slice_after:
+            return
+        self._slice_after = now + EACH_S
+        if not self._save_due(pool, now, now + SLICE_S):
+            for shard in self._shards.values():
+                shard.tidy(now, now + SLICE_S)
+
+    def _save_due(self, pool: ThreadPoolExecutor, now: float, until: float) -> bool:
+        """Go on with the capture that is under way, or begin one that is due; return whether there is one."""
+        for shard in self._shards.values():
+            if shard.is_capturing:
+                self._go_on(shard, pool, until)
+                return True
         for shard in self._shards.values():
             if shard.upload is not None:
                 if shard.upload.done():
@@ -265,16 +243,23 @@ class Gate:
             fresh = shard.committed - shard.captured_offset
             old = now - shard.captured_at >= self._settings.checkpoint_s
             if fresh >= self._settings.checkpoint_records or (fresh > 0 and old):
-                self._capture(shard, pool)
-                return  # one partition a turn: each is a pause
+                self._capture(shard, pool, until)
+                return True  # one partition at a time
+        return False
 
-    def _capture(self, shard: Shard, pool: ThreadPoolExecutor) -> None:
+    def _capture(self, shard: Shard, pool: ThreadPoolExecutor, until: float) -> None:
+        if shard.flushed > shard.committed:
+            self._commit()
         if shard.state.next_offset != shard.committed:
             return  # not at a committed offset: still silent, or the commit was refused
-        taken = capture(shard.state, shard.fold.known)
-        shard.captured_offset, shard.captured_at = shard.committed, time.monotonic()
+        shard.begin_capture()
         crash_point("during-checkpoint")
-        shard.upload = pool.submit(self._checkpoints.store, taken, shard.last)
+        self._go_on(shard, pool, until)
+
+    def _go_on(self, shard: Shard, pool: ThreadPoolExecutor, until: float) -> None:
+        captured = shard.go_on(until)
+        if captured is not None:
+            shard.upload = pool.submit(self._checkpoints.store, *captured)
 
     def _published(self, shard: Shard) -> None:
         upload, shard.upload = shard.upload, None
@@ -291,8 +276,11 @@ class Gate:
         self._commit()
         for shard in self._shards.values():
             self._published(shard)
+            if shard.is_capturing:
+                self._go_on(shard, pool, inf)
+                self._published(shard)
             if shard.committed > shard.captured_offset:
-                self._capture(shard, pool)
+                self._capture(shard, pool, inf)
         for shard in self._shards.values():
             self._published(shard)
 

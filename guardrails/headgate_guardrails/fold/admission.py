@@ -115,7 +115,7 @@ def _is_frozen(tenant: Tenant, lifetime: Lifetime) -> bool:
 
 def thaw(turn: Turn, tenant: Tenant) -> None:
     """Admit what a freeze held back, lifetime by lifetime."""
-    for lifetime in list(tenant.lifetimes.values()):
+    for lifetime in tenant.lifetimes.held():
         if lifetime.is_live and lifetime.parked and not _is_frozen(tenant, lifetime):
             flow = Flow(turn, tenant, lifetime)
             lifetime.agenda += lifetime.parked
@@ -248,5 +248,5 @@ def _descend(flow: Flow, new_id: str, work: Work, node: Task) -> None:
     child.ticket_key = flow.turn.state.ticket_key
     child.depth, child.priority = parent.depth + 1, parent.priority
     child.start_input = work.input_data or pb.Payload(json="null")
-    tenant.lifetimes[child_id] = child
+    tenant.lifetimes.add(child)
     routing.begin(flow.of(child))

@@ -93,6 +93,6 @@ def _enter(book: PolicyBook, envelope: execution_pb2.ExecutionEnvelope, platform
 
 def _forget_raises(tenant: Tenant, book: str) -> None:
     """Another version is the last word on its caps: what was raised under the one before no longer holds."""
-    for budgets in (tenant.budgets, *(lifetime.budgets for lifetime in tenant.lifetimes.values())):
+    for budgets in (tenant.budgets, *(lifetime.budgets for lifetime in tenant.lifetimes.held())):
         for key in [key for key in budgets if key[0] == book]:
             del budgets[key]

@@ -7,7 +7,7 @@ cannot be acted on becomes a dead letter and changes nothing.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -99,7 +99,7 @@ class GuardrailEngine:
             self._holds.setdefault(hold.offset, []).append(hold)
         self._heeded = heeded
         self._check_logic(state.logic_version)
-        for name in {state.ticket_key, *(life.ticket_key for life in lifetimes_of(state))} - {""}:
+        for name in {state.ticket_key, *state.tickets_kept} - {""}:
             require(Turn(state, state.next_offset, surroundings.secrets), name)
 
     def apply(self, record: LogRecord, *, is_silent: bool = False) -> list[Output]:
@@ -173,6 +173,8 @@ class GuardrailEngine:
         if tenant is None:
             tenant = Tenant(tenant_id)
             tenant.judge_by(self.state.platform)
+        elif self.state.capturing is not None:
+            self.state.capturing.before_change(tenant)
         taker = _TAKERS.get(kind)
         if taker is None:
             raise BadRecord("TENANT_SPOOF", f"{kind} concerns every tenant")
@@ -189,6 +191,8 @@ class GuardrailEngine:
             self._check_logic(envelope.logic_version.version)
             state.logic_version = max(state.logic_version, envelope.logic_version.version)
         elif kind == "policy_set":
+            if state.capturing is not None:
+                state.capturing.before_change(*state.tenants.values())
             set_policy(state, None, envelope)
             for tenant in state.tenants.values():
                 tenant.changed_at = turn.offset
@@ -260,11 +264,6 @@ def bury(turn: Turn, record: LogRecord, error: BadRecord) -> None:
     turn.emit(DEAD_LETTERS, owner, owner, letter)
 
 
-def lifetimes_of(state: PartitionState) -> Iterator[Lifetime]:
-    """Yield every lifetime that is remembered whole."""
-    return (lifetime for tenant in state.tenants.values() for lifetime in tenant.lifetimes.values())
-
-
 _SINCE_2 = frozenset({"key_registered", "tenant_quarantined", "ticket_key_registered"})
 """Kinds that logic version 2 has brought."""
 
@@ -295,7 +294,7 @@ def _start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope
     lifetime.priority = start.priority
     lifetime.ticket_key = turn.state.ticket_key
     lifetime.issued_at = issued_ms
-    tenant.lifetimes[lifetime_id] = lifetime
+    tenant.lifetimes.add(lifetime)
     begin(Flow(turn, tenant, lifetime))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headgate_guardrails.fold.ledger import Amount, Charge, settle
 from headgate_guardrails.fold.lifetime import InFlight, Lifetime, Orphan
 from headgate_guardrails.fold.state import Tenant
-from headgate_guardrails.fold.terms import NOBODY_SERVES
+from headgate_guardrails.fold.terms import NOBODY_SERVES, Terms
 
 ORPHAN_GRACE_MS = 300_000
 """How long a run that nobody waits for may still report what it spent."""
@@ -65,14 +65,17 @@ def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> 
 def leave(tenant: Tenant, lifetime: Lifetime, flight: InFlight, by: int) -> None:
     """Count one execution in or out (`by` is 1 or -1) where its graph caps what is in flight."""
     terms = lifetime.terms[flight.work.node_id]
-    if not terms.is_counted:
-        return
+    if terms.is_counted:
+        count(tenant, lifetime.graph_key[0], terms, by)
+
+
+def count(tenant: Tenant, graph_id: str, terms: Terms, by: int) -> None:
+    """Count one execution of a node in or out, in a graph that caps what is in flight."""
     tenant.waiting.may_move |= by < 0
-    graph_id = lifetime.graph_key[0]
     for key in ((graph_id, ""), (graph_id, terms.node.type)):
-        count = tenant.busy.get(key, 0) + by
-        if count:
-            tenant.busy[key] = count
+        busy = tenant.busy.get(key, 0) + by
+        if busy:
+            tenant.busy[key] = busy
         else:
             tenant.busy.pop(key, None)
 

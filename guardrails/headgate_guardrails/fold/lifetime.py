@@ -113,6 +113,7 @@ class Lifetime:
         "graph_key",
         "graphs",
         "inflight",
+        "is_stirred",
         "issued_at",
         "joins",
         "lifetime_id",
@@ -144,6 +145,7 @@ class Lifetime:
         "violations",
         "wake",
         "wall_due",
+        "whole_below",
     )
 
     def __init__(self, lifetime_id: str, graph_key: tuple[str, str], graph: GraphOrchestrator) -> None:
@@ -212,6 +214,10 @@ class Lifetime:
         self.violations: list[control_pb2.GuardrailViolation] = []
         self.closing = 0
         """When an ended lifetime is reduced to a tombstone, 0 while it runs."""
+        self.is_stirred = True
+        """Whether it was asked for since `Lifetimes.look` last saw it."""
+        self.whole_below = 0
+        """Lifetimes below it that do not rest, and so refer to it."""
 
     @property
     def is_live(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import is_name
@@ -116,11 +116,11 @@ def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionE
         if rule.scope != "tenant":
             raise BadRecord("BAD_COMMAND", f"rule {rule.name} caps a {rule.scope}: name the lifetime")
         tenant.budgets[key] = order.value
-        _go_on(turn, tenant, list(tenant.lifetimes.values()), envelope.command)
+        _go_on(turn, tenant, tenant.lifetimes.held(), envelope.command)
 
 
 def _go_on(
-    turn: Turn, tenant: Tenant, lifetimes: Sequence[Lifetime], command: control_pb2.OperatorCommand
+    turn: Turn, tenant: Tenant, lifetimes: Iterable[Lifetime], command: control_pb2.OperatorCommand
 ) -> None:
     """Resume what the rule with the raised cap had paused; one that is still too low pauses again."""
     order = command.raise_budget

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from headgate_graphs.errors import BadRecord, HeadgateError
 from headgate_guardrails.fold.state import PartitionState, Quarantine
-from headgate_guardrails.fold.turn import CONTROL_EVENTS, Turn, stamp
+from headgate_guardrails.fold.turn import CONTROL_EVENTS, Turn, stamp, wakes
 from headgate_protos.v1 import control_pb2, execution_pb2
 from headgate_streams.signing import is_ticket
 
@@ -83,11 +83,7 @@ def announce(turn: Turn, tenant_id: str) -> None:
 
 def released(turn: Turn, tenant_id: str, command_id: str) -> None:
     """Arm the tenant's timers again and publish that it goes on."""
-    tenant = turn.state.tenants.get(tenant_id)
-    for lifetime in tenant.lifetimes.values() if tenant is not None else ():
-        due, lifetime.wake = lifetime.wake, 0
-        if due and tenant is not None:
-            turn.arm(tenant, lifetime, due)
+    turn.state.heap, turn.state.stale = wakes(turn.state), 0
     _event(
         turn, tenant_id, control_pb2.CONTROL_TYPE_RELEASE_TENANT, "what it missed has been folded", command_id
     )

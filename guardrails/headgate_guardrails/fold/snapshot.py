@@ -1,28 +1,38 @@
-"""The state as bytes, and back: what a checkpoint keeps. Equal states have equal bytes, order included."""
+"""The state of a partition as bytes, and back: what a checkpoint keeps. Equal states have equal bytes.
+
+A capture is begun between two records and is the state as it was then, however many are folded before it is
+finished. What concerns the partition is written at once; a tenant, and then each of its lifetimes, when its
+turn comes, or just before it changes.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from headgate_graphs.errors import HeadgateError
-from headgate_graphs.progress import Fork, Lineage
 from headgate_guardrails.fold.definitions import judge_by, orchestrate
-from headgate_guardrails.fold.holds import leave
-from headgate_guardrails.fold.ledger import Amount, Spend
-from headgate_guardrails.fold.lifetime import InFlight, Join, Lifetime, NodeTally, Orphan, Run, Work
-from headgate_guardrails.fold.progressing import Step
+from headgate_guardrails.fold.holds import count
+from headgate_guardrails.fold.lifetimes import Picture, at_rest
+from headgate_guardrails.fold.packing import budget_states, to_budgets, to_spend, write_spend
 from headgate_guardrails.fold.state import PartitionState, PolicyBook, Quarantine, Registered, Tenant
+from headgate_guardrails.fold.terms import terms_of
 from headgate_guardrails.fold.turn import wakes
+from headgate_guardrails.fold.wire import nested
+from headgate_protos.v1 import common_pb2
 from headgate_protos.v1 import state_pb2 as pb
 
 NOT_SINCE = -1
 """As `changed_at`: not since the checkpoint that the state was restored from."""
+_LIFETIMES = bytes((pb.TenantState.LIFETIMES_FIELD_NUMBER << 3 | 2,))
+"""Before each lifetime among the bytes of its tenant."""
+_TOMBSTONES = 10_000
+"""Written at once; other threads run in between."""
 
 
 class CheckpointUnreadable(HeadgateError):
@@ -35,13 +45,28 @@ class Part(NamedTuple):
     tenant_id: str
     changed_at: int
     """`Tenant.changed_at` when it was captured."""
-    content: bytes
-    """Canonical bytes of its `TenantState`; empty when `entry` says where they are already."""
     entry: pb.TenantEntry | None
+    """Where its bytes are already; None when they are made of what follows."""
+    head: bytes
+    """Canonical bytes of its `TenantState` without tombstones and lifetimes."""
+    ended: Mapping[str, int]
+    """Its tombstones."""
+    lifetimes: Picture | None
+
+    def content(self) -> bytes:
+        """Return the bytes of its `TenantState`, a repeated field here and there in several pieces."""
+        written = [self.head]
+        ended = iter(self.ended.items())
+        while some := dict(islice(ended, _TOMBSTONES)):
+            piece = pb.TenantState(ended=some, forget_at=some.values())
+            written.append(piece.SerializeToString(deterministic=True))
+        if self.lifetimes is not None:
+            written += [nested(_LIFETIMES, one) for one in self.lifetimes.contents()]
+        return b"".join(written)
 
 
 class Capture(NamedTuple):
-    """The state of a partition at one offset, as it is taken on the loop: nothing hashed, nothing written."""
+    """The state of a partition at one offset, as it is taken on the loop: nothing joined, hashed or kept."""
 
     manifest: pb.CheckpointManifest
     """All but the tenants."""
@@ -63,9 +88,75 @@ class Sealed(NamedTuple):
     known: Known
 
 
+class Capturing:
+    """A capture under way: the state as it was when this was made."""
+
+    def __init__(self, state: PartitionState, known: Known = MappingProxyType({})) -> None:
+        """Begin, between two records; what `known` has unchanged is named instead of written again.
+
+        Raises RuntimeError while another capture of the state is under way.
+        """
+        if state.capturing is not None:
+            raise RuntimeError("the state is being captured already")
+        self._state = state
+        self._manifest = _manifest(state)
+        self._parts: dict[str, Part | None] = {}
+        self._untouched: dict[str, Tenant] = {}
+        """Tenants of which nothing is written yet; none of them has changed."""
+        for tenant_id, tenant in state.tenants.items():
+            changed_at, entry = known.get(tenant_id, (NOT_SINCE, None))
+            if entry is not None and changed_at == tenant.changed_at:
+                self._parts[tenant_id] = Part(tenant_id, changed_at, entry, b"", {}, None)
+            else:
+                self._parts[tenant_id] = None
+                self._untouched[tenant_id] = tenant
+        state.capturing = self
+
+    def before_change(self, *tenants: Tenant) -> None:
+        """Write what concerns the whole of a tenant, if that is still to be done."""
+        for tenant in tenants:
+            if self._untouched.pop(tenant.tenant_id, None) is None:
+                continue
+            self._parts[tenant.tenant_id] = Part(
+                tenant.tenant_id,
+                tenant.changed_at,
+                None,
+                _tenant(tenant).SerializeToString(deterministic=True),
+                dict(tenant.ended),
+                tenant.lifetimes.take_picture(),
+            )
+
+    def steps(self) -> Iterator[None]:
+        """Write what is left; yields after each lifetime, and records may be folded meanwhile."""
+        for tenant in list(self._untouched.values()):
+            self.before_change(tenant)
+            yield
+        for tenant_id, part in self._parts.items():
+            if part is None or part.lifetimes is None:
+                continue
+            left = part.lifetimes.left
+            while left:
+                part.lifetimes.write(next(iter(left)))
+                yield
+            self._state.tenants[tenant_id].lifetimes.picture_taken()
+        self._state.capturing = None
+
+    @property
+    def taken(self) -> Capture:
+        """What was captured, once `steps` has come to its end; the state is not needed any more."""
+        return Capture(self._manifest, [part for part in self._parts.values() if part is not None])
+
+
 def capture(state: PartitionState, known: Known = MappingProxyType({})) -> Capture:
     """Return the state as of now; what `known` has unchanged is named instead of written again."""
-    manifest = pb.CheckpointManifest(
+    capturing = Capturing(state, known)
+    for _ in capturing.steps():
+        pass
+    return capturing.taken
+
+
+def _manifest(state: PartitionState) -> pb.CheckpointManifest:
+    return pb.CheckpointManifest(
         partition=state.partition,
         partitions=state.partitions,
         next_offset=state.next_offset,
@@ -85,15 +176,6 @@ def capture(state: PartitionState, known: Known = MappingProxyType({})) -> Captu
         keys=[pb.KeyState(key_id=k, ed25519_public_key=v) for k, v in state.keys.items()],
         ticket_key=state.ticket_key,
     )
-    return Capture(manifest, [_part(tenant, known) for tenant in state.tenants.values()])
-
-
-def _part(tenant: Tenant, known: Known) -> Part:
-    changed_at, entry = known.get(tenant.tenant_id, (-1, None))
-    if entry is not None and changed_at == tenant.changed_at:
-        return Part(tenant.tenant_id, changed_at, b"", entry)
-    content = _tenant(tenant).SerializeToString(deterministic=True)
-    return Part(tenant.tenant_id, tenant.changed_at, content, None)
 
 
 def seal(taken: Capture) -> Sealed:
@@ -103,9 +185,10 @@ def seal(taken: Capture) -> Sealed:
     for part in taken.parts:
         entry = part.entry
         if entry is None:
-            sha = hashlib.sha256(part.content).hexdigest()
-            entry = pb.TenantEntry(tenant_id=part.tenant_id, sha256=sha, size_bytes=len(part.content))
-            blobs[sha] = part.content
+            written = part.content()
+            sha = hashlib.sha256(written).hexdigest()
+            entry = pb.TenantEntry(tenant_id=part.tenant_id, sha256=sha, size_bytes=len(written))
+            blobs[sha] = written
         manifest.tenants.append(entry)
         known[part.tenant_id] = (part.changed_at, entry)
     content = manifest.SerializeToString(deterministic=True)
@@ -139,10 +222,15 @@ def restore(manifest: pb.CheckpointManifest, fetch: Callable[[pb.TenantEntry], b
             mark = Quarantine(one.from_offset, one.error, one.announced)
             mark.waiting = list(one.waiting)
             state.quarantined[one.tenant_id] = mark
+        tickets: set[str] = set()
         for entry in manifest.tenants:
-            tenant = _to_tenant(pb.TenantState.FromString(fetch(entry)), state.platform)
+            kept = pb.TenantState.FromString(fetch(entry))
+            kept.DiscardUnknownFields()  # else they would stay among the bytes of lifetimes that rest
+            tenant = _to_tenant(kept, state.platform)
             tenant.changed_at = NOT_SINCE
             state.tenants[entry.tenant_id] = tenant
+            tickets.update(one.ticket_key for one in kept.lifetimes)
+        state.tickets_kept = frozenset(tickets)
     except (DecodeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointUnreadable(f"the checkpoint cannot be read: {error}") from error
     state.heap = wakes(state)
@@ -157,137 +245,6 @@ def known_of(manifest: pb.CheckpointManifest) -> Known:
 # -- state to messages -----------------------------------------------------------------------------
 
 
-_numbers_of = attrgetter(*Spend.FIELDS)
-
-
-def _spend(into: pb.SpendState, spend: Spend) -> None:
-    numbers = _numbers_of(spend)
-    end = len(numbers)
-    while end and not numbers[end - 1]:
-        end -= 1
-    into.numbers.extend(numbers[:end])
-
-
-def _hold(amount: Amount) -> pb.HoldState:
-    return pb.HoldState(tokens=amount.tokens, cost=amount.cost)
-
-
-def _lineage(lineage: Lineage) -> list[pb.ForkState]:
-    return [
-        pb.ForkState(node_id=f.node_id, execution_id=f.execution_id, branch=f.branch, branches=f.branches)
-        for f in lineage
-    ]
-
-
-def _work(work: Work) -> pb.WorkState:
-    return pb.WorkState(
-        node_id=work.node_id,
-        iteration=work.iteration,
-        attempt=work.attempt,
-        parent_execution_id=work.parent_execution_id,
-        upstream_ids=work.upstream_ids,
-        lineage=_lineage(work.lineage),
-        input_data=work.input_data,
-        upstreams=work.upstreams,
-        lost=work.lost,
-        given_back=work.given_back,
-    )
-
-
-def _flight(into: pb.InFlightState, execution_id: str, flight: InFlight) -> None:
-    into.execution_id = execution_id
-    into.work.CopyFrom(_work(flight.work))
-    if flight.hold is not None:
-        into.hold.CopyFrom(_hold(flight.hold))
-    into.due = flight.due
-    into.leased = flight.leased
-    into.remind_at = flight.remind_at
-    for run in flight.runs.values():
-        into.runs.add(
-            run_id=run.run_id, hold=_hold(run.hold), lease_until=run.lease_until, stop_at=run.stop_at
-        )
-
-
-def _budgets(budgets: dict[tuple[str, str, str], int]) -> list[pb.BudgetState]:
-    return [pb.BudgetState(policy=p, rule=r, metric=m, value=v) for (p, r, m), v in budgets.items()]
-
-
-_SCALARS = (
-    "lifetime_id",
-    "status",
-    "reason",
-    "started_at",
-    "ended_at",
-    "deadline",
-    "wake",
-    "pause_generation",
-    "pause_due",
-    "closing",
-    "parent_id",
-    "parent_execution_id",
-    "depth",
-    "priority",
-    "stopped_at",
-    "issued_at",
-    "wall_due",
-    "ticket_key",
-)
-"""Fields of a lifetime that a checkpoint keeps as they are."""
-_scalars_of = attrgetter(*_SCALARS)
-
-
-def _lifetime(into: pb.LifetimeState, lifetime: Lifetime) -> None:
-    """Fill `into`, setting only what is not empty: that takes half the time of a constructor with all."""
-    into.graph_id, into.graph_version = lifetime.graph_key
-    for name, value in zip(_SCALARS, _scalars_of(lifetime), strict=True):
-        if value:
-            setattr(into, name, value)
-    into.start_input.CopyFrom(lifetime.start_input)
-    if lifetime.outcome is not None:
-        into.outcome.CopyFrom(lifetime.outcome)
-    _spend(into.spend, lifetime.spend)
-    for node_id, tally in lifetime.nodes.items():
-        node = into.nodes.add(node_id=node_id, iterations=tally.iterations)
-        _spend(node.spend, tally.spend)
-    for execution_id, flight in lifetime.inflight.items():
-        _flight(into.inflight.add(), execution_id, flight)
-    for execution_id, (due, work) in lifetime.delayed.items():
-        into.delayed.add(execution_id=execution_id, due=due, work=_work(work))
-    for key, orphan in lifetime.orphans.items():
-        into.orphans.add(
-            key=key,
-            execution_id=orphan.execution_id,
-            node_id=orphan.node_id,
-            hold=_hold(orphan.hold),
-            due=orphan.due,
-            began=orphan.began,
-        )
-    for run_id, checksum in lifetime.settled.items():
-        into.settled.add(run_id=run_id, checksum=checksum)
-    for policy, version, rule in lifetime.reported:
-        into.reported.add(policy=policy, version=version, rule=rule)
-    for step in lifetime.trail:
-        into.trail.add(node_id=step.node_id, given=step.given, made=step.made, success=step.success)
-    if lifetime.parked or lifetime.queued or lifetime.joins or lifetime.budgets or lifetime.violations:
-        into.parked.extend(map(_work, lifetime.parked))
-        into.queued.extend(map(_work, lifetime.queued))
-        into.joins.extend(_join(key, join) for key, join in lifetime.joins.items())
-        into.budgets.extend(_budgets(lifetime.budgets))
-        into.violations.extend(lifetime.violations)
-
-
-def _join(key: tuple[str, str], join: Join) -> pb.JoinState:
-    return pb.JoinState(
-        plan_id=key[0],
-        visit=key[1],
-        expected=join.expected,
-        arrived=[pb.ArrivalState(branch=b, execution=e) for b, e in join.arrived.items()],
-        fired=join.fired,
-        lineage=_lineage(join.lineage),
-        due=join.due,
-    )
-
-
 def _book(book: PolicyBook) -> pb.PolicyBookState:
     return pb.PolicyBookState(
         in_force=[compiled.policy.canonical_json() for compiled in book.in_force.values()],
@@ -299,103 +256,26 @@ def _book(book: PolicyBook) -> pb.PolicyBookState:
 
 
 def _tenant(tenant: Tenant) -> pb.TenantState:
+    """Return all of a tenant but its tombstones and its lifetimes."""
     kept = pb.TenantState(
         tenant_id=tenant.tenant_id,
-        budgets=_budgets(tenant.budgets),
+        budgets=budget_states(tenant.budgets),
         graphs=[registered.definition_json for registered in tenant.graphs.values()],
         policies=_book(tenant.policies),
-        ended=tenant.ended,
-        forget_at=tenant.ended.values(),
         commands=tenant.commands,
         frozen=[pb.FreezeState(graph_id=k, reason=v) for k, v in tenant.frozen.items()],
         waiting=list(tenant.waiting),
     )
-    _spend(kept.spend, tenant.spend)
+    write_spend(kept.spend, tenant.spend)
     for (policy, rule), window in tenant.windows.items():
         into = kept.windows.add(policy=policy, rule=rule, index=window.index)
-        _spend(into.spend, window.spend)
+        write_spend(into.spend, window.spend)
         for index, spend in window.buckets.items():
-            _spend(into.buckets.add(index=index).spend, spend)
-    for lifetime in tenant.lifetimes.values():
-        _lifetime(kept.lifetimes.add(), lifetime)
+            write_spend(into.buckets.add(index=index).spend, spend)
     return kept
 
 
 # -- messages to state -----------------------------------------------------------------------------
-
-
-def _to_spend(kept: pb.SpendState) -> Spend:
-    spend = Spend()
-    for field, number in zip(Spend.FIELDS, kept.numbers, strict=False):
-        setattr(spend, field, number)
-    return spend
-
-
-def _to_amount(kept: pb.HoldState) -> Amount:
-    return Amount(kept.tokens, kept.cost)
-
-
-def _to_lineage(kept: Iterable[pb.ForkState]) -> Lineage:
-    return tuple(Fork(f.node_id, f.execution_id, f.branch, tuple(f.branches)) for f in kept)
-
-
-def _to_work(kept: pb.WorkState) -> Work:
-    return Work(
-        kept.node_id,
-        kept.iteration,
-        kept.attempt,
-        kept.parent_execution_id,
-        tuple(kept.upstream_ids),
-        _to_lineage(kept.lineage),
-        kept.input_data if kept.HasField("input_data") else None,
-        tuple(kept.upstreams),
-        kept.lost,
-        kept.given_back,
-    )
-
-
-def _to_flight(kept: pb.InFlightState) -> InFlight:
-    hold = _to_amount(kept.hold) if kept.HasField("hold") else None
-    flight = InFlight(_to_work(kept.work), hold, kept.due, kept.leased)
-    flight.remind_at = kept.remind_at
-    for run in kept.runs:
-        flight.runs[run.run_id] = Run(run.run_id, _to_amount(run.hold), run.lease_until, run.stop_at)
-    return flight
-
-
-def _to_budgets(kept: Iterable[pb.BudgetState]) -> dict[tuple[str, str, str], int]:
-    return {(b.policy, b.rule, b.metric): b.value for b in kept}
-
-
-def _to_lifetime(kept: pb.LifetimeState, tenant: Tenant) -> Lifetime:
-    key = (kept.graph_id, kept.graph_version)
-    lifetime = Lifetime(kept.lifetime_id, key, tenant.graphs[key].orchestrator)
-    for field in _SCALARS:
-        setattr(lifetime, field, getattr(kept, field))
-    lifetime.start_input = kept.start_input
-    lifetime.outcome = kept.outcome if kept.HasField("outcome") else None
-    lifetime.spend = _to_spend(kept.spend)
-    for node in kept.nodes:
-        tally = lifetime.nodes[node.node_id] = NodeTally()
-        tally.iterations, tally.spend = node.iterations, _to_spend(node.spend)
-    lifetime.inflight = {flight.execution_id: _to_flight(flight) for flight in kept.inflight}
-    lifetime.parked = [_to_work(work) for work in kept.parked]
-    lifetime.delayed = {d.execution_id: (d.due, _to_work(d.work)) for d in kept.delayed}
-    for one in kept.joins:
-        join = lifetime.joins[one.plan_id, one.visit] = Join(tuple(one.expected), _to_lineage(one.lineage))
-        join.arrived = {arrival.branch: arrival.execution for arrival in one.arrived}
-        join.fired = one.fired
-        join.due = one.due
-    for o in kept.orphans:
-        lifetime.orphans[o.key] = Orphan(o.execution_id, o.node_id, _to_amount(o.hold), o.due, o.began)
-    lifetime.settled = {paid.run_id: paid.checksum for paid in kept.settled}
-    lifetime.budgets = _to_budgets(kept.budgets)
-    lifetime.reported = {(r.policy, r.version, r.rule): True for r in kept.reported}
-    lifetime.violations = list(kept.violations)
-    lifetime.parent = tenant.lifetimes.get(kept.parent_id)
-    lifetime.queued = [_to_work(work) for work in kept.queued]
-    lifetime.trail = [Step(s.node_id, s.given, s.made, s.success) for s in kept.trail]
-    return lifetime
 
 
 def _to_book(kept: pb.PolicyBookState, *, platform: bool) -> PolicyBook:
@@ -412,8 +292,8 @@ def _to_book(kept: pb.PolicyBookState, *, platform: bool) -> PolicyBook:
 
 def _to_tenant(kept: pb.TenantState, platform: PolicyBook) -> Tenant:
     tenant = Tenant(kept.tenant_id)
-    tenant.spend = _to_spend(kept.spend)
-    tenant.budgets = _to_budgets(kept.budgets)
+    tenant.spend = to_spend(kept.spend)
+    tenant.budgets = to_budgets(kept.budgets)
     for text in kept.graphs:
         orchestrator, error = orchestrate(text)
         if orchestrator is None:
@@ -424,18 +304,27 @@ def _to_tenant(kept: pb.TenantState, platform: PolicyBook) -> Tenant:
     tenant.judge_by(platform)
     for one in kept.windows:
         window = tenant.windows[one.policy, one.rule]
-        window.index, window.spend = one.index, _to_spend(one.spend)
+        window.index, window.spend = one.index, to_spend(one.spend)
         window.until = (one.index + 1) * window.part_ms if one.index >= 0 else 0
-        window.buckets = {bucket.index: _to_spend(bucket.spend) for bucket in one.buckets}
+        window.buckets = {bucket.index: to_spend(bucket.spend) for bucket in one.buckets}
     for one_kept in kept.lifetimes:
-        tenant.lifetimes[one_kept.lifetime_id] = _to_lifetime(one_kept, tenant)
-    for lifetime in tenant.lifetimes.values():
-        for flight in lifetime.inflight.values():
-            leave(tenant, lifetime, flight, 1)
+        _add(tenant, one_kept)
     tenant.ended = dict(zip(kept.ended, kept.forget_at, strict=True))
     tenant.commands = dict.fromkeys(kept.commands, True)
     tenant.frozen = {one.graph_id: one.reason for one in kept.frozen}
+    by_id = {one.lifetime_id: one for one in kept.lifetimes} if kept.waiting else {}
     for lifetime_id in kept.waiting:
-        waiting = tenant.lifetimes[lifetime_id]
-        tenant.waiting.join(lifetime_id, waiting.priority, waiting.graph_key[0])
+        tenant.waiting.join(lifetime_id, by_id[lifetime_id].priority, by_id[lifetime_id].graph_id)
     return tenant
+
+
+def _add(tenant: Tenant, kept: pb.LifetimeState) -> None:
+    """Take in a lifetime as one that rests; raises KeyError when its graph is not there."""
+    terms = terms_of(tenant.graphs[kept.graph_id, kept.graph_version].orchestrator)
+    for flight in kept.inflight:
+        of_node = terms[flight.work.node_id]
+        if of_node.is_counted:
+            count(tenant, kept.graph_id, of_node, 1)
+    is_held = kept.status == common_pb2.LIFETIME_STATUS_PAUSED or bool(kept.parked or kept.budgets)
+    content = kept.SerializeToString(deterministic=True)
+    tenant.lifetimes.add_at_rest(kept.lifetime_id, at_rest(content, kept.wake, is_held))

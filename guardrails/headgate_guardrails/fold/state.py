@@ -5,14 +5,17 @@ Insertion order of every dict is part of the state: it comes from the log and a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from headgate_graphs.progress import GraphOrchestrator
 from headgate_guardrails.fold.evaluator import PolicyEvaluator
 from headgate_guardrails.fold.ledger import Spend, Window
-from headgate_guardrails.fold.lifetime import Lifetime
+from headgate_guardrails.fold.lifetimes import Lifetimes
 from headgate_guardrails.fold.line import Line
 from headgate_guardrails.fold.rules import CompiledPolicy
+
+if TYPE_CHECKING:
+    from headgate_guardrails.fold.snapshot import Capturing
 
 LOGIC_VERSION = 2
 """The newest logic that this binary decides by; it knows the one before, too. See docs/adr/0009."""
@@ -83,7 +86,7 @@ class Tenant:
         """Lifetimes with queued work."""
         self.busy: dict[tuple[str, str], int] = {}
         """Executions in flight by (graph id, handler type) and (graph id, ""), for graphs with such caps."""
-        self.lifetimes: dict[str, Lifetime] = {}
+        self.lifetimes = Lifetimes(self.graphs)
         self.ended: dict[str, int] = {}
         """Tombstones: when each may be forgotten, by lifetime id, oldest first."""
         self.commands: dict[str, bool] = {}
@@ -124,6 +127,7 @@ class PartitionState:
     """Everything of one partition as of an offset. Made empty, or by `snapshot.restore`."""
 
     __slots__ = (
+        "capturing",
         "clock_ms",
         "heap",
         "keys",
@@ -136,12 +140,15 @@ class PartitionState:
         "stale",
         "tenants",
         "ticket_key",
+        "tickets_kept",
     )
 
     def __init__(self, partition: int, partitions: int) -> None:
         self.partition = partition
         self.partitions = partitions
         """Partitions of the log: a tenant's records are refused in any but its own."""
+        self.capturing: Capturing | None = None
+        """A capture that is under way: it is told of each tenant before that changes."""
         self.next_offset = 0
         """Offset of the first record that is not in this state."""
         self.clock_ms = 0
@@ -153,6 +160,8 @@ class PartitionState:
         """Public keys that may sign orders; empty bytes for one that is revoked."""
         self.ticket_key = ""
         """Fingerprint of the key by which the inputs of lifetimes that start are signed, "" for none."""
+        self.tickets_kept: frozenset[str] = frozenset()
+        """Fingerprints of the keys of the lifetimes that it was restored with."""
         self.tenants: dict[str, Tenant] = {}
         self.platform = PolicyBook()
         """Policies that hold for every tenant."""

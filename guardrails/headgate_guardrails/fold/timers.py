@@ -38,10 +38,12 @@ def fire_due(turn: Turn) -> None:
         if tenant_id in state.quarantined:
             continue  # its lifetimes are armed again when it is released
         tenant = state.tenants.get(tenant_id)
-        lifetime = tenant.lifetimes.get(lifetime_id) if tenant else None
-        if tenant is None or lifetime is None or lifetime.wake != due:
+        if tenant is None or tenant.lifetimes.wake_of(lifetime_id) != due:
             state.stale = max(0, state.stale - 1)
             continue
+        if state.capturing is not None:
+            state.capturing.before_change(tenant)
+        lifetime = tenant.lifetimes[lifetime_id]
         lifetime.wake = 0
         try:
             _fire(turn, tenant, lifetime)
@@ -147,7 +149,7 @@ def _remind(flow: Flow, flight_id: str) -> None:
 
 def _bury(turn: Turn, tenant: Tenant, lifetime: Lifetime) -> None:
     """Reduce an ended lifetime to a tombstone that outlives every acceptable repeat of its start."""
-    del tenant.lifetimes[lifetime.lifetime_id]
+    tenant.lifetimes.remove(lifetime)
     remember(turn, tenant, lifetime.lifetime_id, lifetime.issued_at)
 
 

@@ -131,10 +131,9 @@ class Turn:
 def wakes(state: PartitionState) -> list[tuple[int, str, str]]:
     """Return the heap as the lifetimes' own wake-ups make it."""
     heap = [
-        (lifetime.wake, tenant.tenant_id, lifetime.lifetime_id)
+        (wake, tenant.tenant_id, lifetime_id)
         for tenant in state.tenants.values()
-        for lifetime in tenant.lifetimes.values()
-        if lifetime.wake
+        for wake, lifetime_id in tenant.lifetimes.wakes()
     ]
     heapq.heapify(heap)
     return heap

@@ -49,9 +49,9 @@ def nested(tag: bytes, content: bytes) -> bytes:
     return tag + varint(size) + content
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=1024)
 def known(tag: bytes, value: str) -> bytes:
-    """As `text`, for what comes again: tenants and lifetimes."""
+    """As `text`, for what comes again soon: tenants, and lifetimes that go on."""
     return text(tag, value)
 
 

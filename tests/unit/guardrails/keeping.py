@@ -21,20 +21,26 @@ class Keeper:
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifest = b""
-        self._known: Known = {}
+        self.known: Known = {}
 
     def keep(self, state: PartitionState) -> Sealed:
-        sealed = seal(capture(state, self._known))
+        sealed = seal(capture(state, self.known))
         assert sealed.digest == digest(state), "what has changed was not written again"
+        return self.put(sealed)
+
+    def put(self, sealed: Sealed) -> Sealed:
         self.blobs.update(sealed.blobs)
-        self.manifest, self._known = sealed.manifest, sealed.known
+        self.manifest, self.known = sealed.manifest, sealed.known
         return sealed
 
     def again(self) -> PartitionState:
         """Return the state as it was kept, and go on from there."""
-        manifest = read_manifest(self.manifest)
-        self._known = known_of(manifest)
-        return restore(manifest, lambda entry: self.blobs[entry.sha256])
+        self.known = known_of(read_manifest(self.manifest))
+        return self.read()
+
+    def read(self) -> PartitionState:
+        """Return the state as it was kept, while another goes on."""
+        return restore(read_manifest(self.manifest), lambda entry: self.blobs[entry.sha256])
 
     def tenants(self) -> list[bytes]:
         return [self.blobs[entry.sha256] for entry in read_manifest(self.manifest).tenants]

@@ -84,6 +84,17 @@ def test_invariants_hold_in_small_worlds_that_can_be_shrunk(rng: random.Random, 
     run_world(rng, temper, 40)
 
 
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_capture_in_slices_while_records_are_folded_is_the_state_at_which_it_was_begun(seed: int) -> None:
+    world = Traffic(random.Random(seed), TEMPERS[seed % len(TEMPERS)])
+    world.between.often = 1.0
+    while len(world.records) < 200:
+        world.step()
+    world.refold()
+    assert world.between.slices >= 5
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_the_oracle_sees_a_deliberate_bug(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation(monkeypatch)

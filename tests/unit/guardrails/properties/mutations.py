@@ -15,6 +15,8 @@ from headgate_guardrails.fold import (
     ending,
     engine,
     holds,
+    lifetimes,
+    packing,
     retries,
     routing,
     runs,
@@ -25,6 +27,8 @@ from headgate_guardrails.fold.evaluator import PolicyEvaluator
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.ledger import Spend
 from headgate_guardrails.fold.lifetime import Lifetime
+from headgate_guardrails.fold.lifetimes import Lifetimes
+from headgate_guardrails.fold.snapshot import Capturing
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
@@ -217,15 +221,41 @@ def deadlines_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def checkpoint_forgets_the_delayed(patch: pytest.MonkeyPatch) -> None:
     """A retry that waits is not in the checkpoint."""
-    from headgate_guardrails.fold import snapshot
-
-    before = snapshot._lifetime
+    before = packing.write_lifetime
 
     def lifetime(into: Any, one: Lifetime) -> None:
         before(into, one)
         del into.delayed[:]
 
-    patch.setattr(snapshot, "_lifetime", lifetime)
+    patch.setattr(packing, "write_lifetime", lifetime)
+
+
+def capture_reads_lifetimes_as_they_became(patch: pytest.MonkeyPatch) -> None:
+    """A lifetime that changes while a capture is under way is not written first."""
+    patch.setattr(Lifetimes, "_about_to_change", lambda *_: None)
+
+
+def capture_reads_tenants_as_they_became(patch: pytest.MonkeyPatch) -> None:
+    """Nobody tells a capture that is under way which tenant changes."""
+    before = Capturing.__init__
+
+    def begin(capturing: Capturing, state: Any, *known: Any) -> None:
+        before(capturing, state, *known)
+        state.capturing = None
+
+    patch.setattr(Capturing, "__init__", begin)
+
+
+def a_rest_forgets_what_was_settled(patch: pytest.MonkeyPatch) -> None:
+    """A lifetime that has rested does not know which runs are paid."""
+    before = packing.unpack
+
+    def unpack(*given: Any) -> Lifetime:
+        lifetime = before(*given)
+        lifetime.settled = {}
+        return lifetime
+
+    patch.setattr(lifetimes, "unpack", unpack)
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -247,4 +277,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     deadlines_are_forgotten,
     order_depends_on_the_process,
     checkpoint_forgets_the_delayed,
+    capture_reads_lifetimes_as_they_became,
+    capture_reads_tenants_as_they_became,
+    a_rest_forgets_what_was_settled,
 )

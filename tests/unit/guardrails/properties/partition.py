@@ -15,6 +15,7 @@ from headgate_protos.v1 import execution_pb2
 from headgate_streams.codec import encode
 from headgate_streams.port import LogRecord
 from tests.unit.guardrails.keeping import Keeper
+from tests.unit.guardrails.properties.between import Between
 from tests.unit.guardrails.properties.lives import Violation
 from tests.unit.guardrails.properties.oracle import Oracle
 
@@ -39,6 +40,7 @@ class Partition:
         self.rng = rng
         self.oracle = oracle
         self.kept = Keeper()
+        self.between = Between()
         self.engine = GuardrailEngine(PartitionState(0, 1))
         self.clock = START_MS
         self.records: list[LogRecord] = []
@@ -74,6 +76,7 @@ class Partition:
         self.records.append(record)
         if bad:
             self.bad.add(record.offset)
+        self.between.go_on(self.engine.state)
         outputs = self.engine.apply(record)
         self.said.append(digest_of(outputs))
         self.oracle.observe(record, outputs, bad=bad)
@@ -104,6 +107,7 @@ class Partition:
 
     def restart(self) -> None:
         """The gate dies and goes on from its checkpoint."""
+        self.between.finish()
         sealed = self.kept.keep(self.engine.state)
         self.oracle.check_state(self.kept.tenants())
         again = self.kept.again()
@@ -114,8 +118,9 @@ class Partition:
     def refold(self) -> None:
         """Fold the log anew, without any restart: it must say the same and come to the same state (I11).
 
-        So must a fold to which nobody listens, as a gate does when it begins.
+        So must a fold to which nobody listens, as a gate does when it begins. No lifetime rests in either.
         """
+        self.between.finish()
         engine, silent = GuardrailEngine(PartitionState(0, 1)), GuardrailEngine(PartitionState(0, 1))
         for record in self.records:
             if digest_of(engine.apply(record)) != self.said[record.offset]:
