@@ -75,7 +75,7 @@ class Shard:
         return under_way.capturing.taken, under_way.last
 
     def tidy(self, now: float, until: float) -> None:
-        """Go on laying to rest what nothing happens to, until that monotonic time; look anew when it is due."""
+        """Go on laying to rest what nothing happens to, until that monotonic time; look anew when due."""
         if self._looked_at is not self.state:
             self._looking, self._looked_at = None, self.state
         if self._looking is None and now >= self._look_at:

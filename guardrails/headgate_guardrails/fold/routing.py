@@ -34,7 +34,9 @@ def begin(flow: Flow) -> None:
     _visit(flow, graph.entry, (), (), lifetime.start_input if is_task else None, ())
     ending.settle_down(flow)
     if lifetime.is_live:
-        flow.arm(lifetime.deadline)  # last, for what was dispatched is due before it: one entry of the heap less
+        flow.arm(
+            lifetime.deadline
+        )  # last: what was dispatched is due before it, and makes one entry of the heap
 
 
 def watch_age(flow: Flow) -> None:
