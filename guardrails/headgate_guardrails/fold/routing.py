@@ -33,10 +33,8 @@ def begin(flow: Flow) -> None:
     is_task = isinstance(lifetime.graphs.nodes[graph.entry], Task)
     _visit(flow, graph.entry, (), (), lifetime.start_input if is_task else None, ())
     ending.settle_down(flow)
-    if lifetime.is_live:
-        flow.arm(
-            lifetime.deadline
-        )  # last: what was dispatched is due before it, and makes one entry of the heap
+    if lifetime.is_live:  # now what was dispatched is due before that, and needs no second entry of the heap
+        flow.arm(lifetime.deadline)
 
 
 def watch_age(flow: Flow) -> None:
