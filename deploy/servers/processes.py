@@ -15,9 +15,6 @@ from pathlib import Path
 
 from deploy.servers.cache import ServerUnavailable, tail
 
-_children: list[subprocess.Popen[bytes]] = []
-"""Kept referenced: a Popen that is collected while its process runs is reported as a leak."""
-
 
 @dataclass(frozen=True)
 class Running:
@@ -43,8 +40,6 @@ def free_port() -> int:
 
 def command_line(pid: int) -> str:
     """Return the command line of a process; empty when there is none, or only a zombie is left."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
     proc = Path("/proc") / str(pid) / "cmdline"
     if Path("/proc/self/cmdline").exists():
         try:
@@ -77,28 +72,35 @@ def start(
 ) -> Running:
     """Start `argv` in a session of its own and return when `ready` holds; ServerUnavailable otherwise."""
     log = home / "server.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,
-        )
-    _children.append(process)
-    running = Running(process.pid, address, str(home))
+    running = Running(_spawn(argv, log, {**os.environ, **(env or {})}), address, str(home))
     (home / "server.json").write_text(json.dumps(asdict(running)))
     deadline = time.monotonic() + timeout_s
     # For a moment after it was made a process has no command line to be known by.
     while not (running.alive() and ready()):
-        if process.poll() is not None:
-            raise ServerUnavailable(f"{argv[0]} ended with exit code {process.returncode}: {tail(log)}")
+        if (code := _exit_code(running.pid)) is not None:
+            raise ServerUnavailable(f"{argv[0]} ended with exit code {code}: {tail(log)}")
         if time.monotonic() >= deadline:
             stop(running)
             raise ServerUnavailable(f"{address} did not answer within {timeout_s:.0f} s: {tail(log)}")
         time.sleep(0.05)
     return running
+
+
+def _spawn(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> int:
+    """Return the id of a process that is meant to outlive its starter; a Popen would call that a leak."""
+    with log.open("ab") as output:
+        nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+        told = [(os.POSIX_SPAWN_DUP2, output.fileno(), stream) for stream in (1, 2)]
+        return os.posix_spawnp(argv[0], list(argv), env, file_actions=[nothing, *told], setsid=True)
+
+
+def _exit_code(pid: int) -> int | None:
+    """Return how a child of this process has ended, once; None while it runs, or when it is no child."""
+    with contextlib.suppress(ChildProcessError):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+    return None
 
 
 def stop(running: Running, grace_s: float = 15.0) -> None:
@@ -111,4 +113,5 @@ def stop(running: Running, grace_s: float = 15.0) -> None:
         deadline = time.monotonic() + wait_s
         while running.alive() and time.monotonic() < deadline:
             time.sleep(0.05)
+    _exit_code(running.pid)  # no zombie of it is left
     Path(running.home, "server.json").unlink(missing_ok=True)

@@ -14,12 +14,14 @@ from headgate_streams.topics import SHARED
 _VALUES: Final = {
     Role.WORKER: ("s3:GetObject", "s3:PutObject"),
     Role.CLIENT: ("s3:GetObject", "s3:PutObject"),
+    Role.OPERATOR: ("s3:GetObject", "s3:PutObject"),
     Role.AUDITOR: ("s3:GetObject",),
 }
 """What each role does with the tenant's values; a gate never looks at one."""
 _CHECKPOINTS: Final = {
     Role.GATE: ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"),
     Role.CLIENT: ("s3:GetObject",),
+    Role.OPERATOR: ("s3:GetObject",),
     Role.AUDITOR: ("s3:GetObject",),
 }
 """A client folds from the newest checkpoint on to say what rules are in force."""

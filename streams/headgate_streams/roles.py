@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 from headgate_streams.topics import Topics
 
-Operation = Literal["READ", "WRITE", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS"]
+Operation = Literal["READ", "WRITE", "CREATE", "DELETE", "DESCRIBE", "DESCRIBE_CONFIGS"]
 
 
 class Role(Enum):
@@ -24,6 +24,8 @@ class Role(Enum):
     """Reads inputs and control events, reports to the log."""
     CLIENT = "client"
     """Asks for runs, gives orders, follows what comes of them."""
+    OPERATOR = "operator"
+    """Does what a client does, and puts dead letters back or deletes them."""
     AUDITOR = "auditor"
     """Reads everything, writes nothing."""
 
@@ -91,6 +93,12 @@ def _client(topics: Topics) -> Iterator[Grant]:
     yield from _groups(_every_group(topics), "DESCRIBE")
 
 
+def _operator(topics: Topics) -> Iterator[Grant]:
+    yield from _client(topics)
+    # A record that is put back is marked beside its letter; to purge is to delete the oldest records.
+    yield from _topics([topics.dead_letters], "WRITE", "DELETE")
+
+
 def _auditor(topics: Topics) -> Iterator[Grant]:
     every = [one.name for one in topics.descriptions(1)]
     yield from _topics(every, "READ", "DESCRIBE_CONFIGS")
@@ -99,4 +107,10 @@ def _auditor(topics: Topics) -> Iterator[Grant]:
     yield from _groups(topics.groups_of_named_queues(), "DESCRIBE", are_prefixes=True)
 
 
-_MADE: Final = {Role.GATE: _gate, Role.WORKER: _worker, Role.CLIENT: _client, Role.AUDITOR: _auditor}
+_MADE: Final = {
+    Role.GATE: _gate,
+    Role.WORKER: _worker,
+    Role.CLIENT: _client,
+    Role.OPERATOR: _operator,
+    Role.AUDITOR: _auditor,
+}

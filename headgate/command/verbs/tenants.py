@@ -62,9 +62,9 @@ def create(
 ) -> None:
     """Make a tenant's own topics, a user for each role, and its ACLs and quotas; what is there stays.
 
-    Run it as an administrator of the Kafka cluster. The roles are gate, worker, client and auditor; each may
-    do what it must and no more. A password is shown once, when it is made: keep it, or write it to a file
-    with --passwords, which HEADGATE_KAFKA_PASSWORD_FILE can name.
+    Run it as an administrator of the Kafka cluster. The roles are gate, worker, client, operator and auditor;
+    each may do what it must and no more. A password is shown once, when it is made: keep it, or write it to
+    a file with --passwords, which HEADGATE_KAFKA_PASSWORD_FILE can name.
     """
     from headgate.client import Client
     from headgate.tenancy import CONSUME, PRODUCE, issue, look, make
@@ -198,7 +198,10 @@ def policy(
     place: Place,
     name: Name,
     role: Annotated[
-        str, typer.Option("--role", metavar="ROLE", help="Whose policy: gate, worker, client or auditor.")
+        str,
+        typer.Option(
+            "--role", metavar="ROLE", help="Whose policy: gate, worker, client, operator or auditor."
+        ),
     ] = "worker",
 ) -> None:
     """Print the S3 policy that keeps a role to the tenant's part of the bucket of HEADGATE_BLOB_URL."""
@@ -208,7 +211,7 @@ def policy(
     from headgate_streams.roles import Role
 
     if role == "all":
-        raise UserError("a policy is for one role: gate, worker, client or auditor")
+        raise UserError("a policy is for one role: gate, worker, client, operator or auditor")
     (chosen,) = _roles([role])
     settings = _settings(place, name)
     say_json(bucket_policy(settings, Role(chosen)))

@@ -76,9 +76,16 @@ READS = {
     Role.GATE: {CHECKPOINT},
     Role.WORKER: {ACME},
     Role.CLIENT: {ACME, CHECKPOINT},
+    Role.OPERATOR: {ACME, CHECKPOINT},
     Role.AUDITOR: {ACME, CHECKPOINT},
 }
-WRITES = {Role.GATE: {CHECKPOINT}, Role.WORKER: {ACME}, Role.CLIENT: {ACME}, Role.AUDITOR: set[str]()}
+WRITES = {
+    Role.GATE: {CHECKPOINT},
+    Role.WORKER: {ACME},
+    Role.CLIENT: {ACME},
+    Role.OPERATOR: {ACME},
+    Role.AUDITOR: set[str](),
+}
 
 
 def test_role_reaches_its_own_part_of_the_bucket_alone(client: tuple[Role, Any], bucket: str) -> None:

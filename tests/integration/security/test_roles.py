@@ -30,12 +30,14 @@ MAY_WRITE = {
     Role.GATE: set(TOPICS),
     Role.WORKER: {"executions", "dead-letters"},
     Role.CLIENT: {"executions"},
+    Role.OPERATOR: {"executions", "dead-letters"},
     Role.AUDITOR: set[str](),
 }
 MAY_READ = {
     Role.GATE: {"executions", "checkpoints"},
     Role.WORKER: {"task-inputs", "plan-inputs", "control-events"},
     Role.CLIENT: {"executions", "lifetimes", "control-events", "dead-letters", "checkpoints"},
+    Role.OPERATOR: {"executions", "lifetimes", "control-events", "dead-letters", "checkpoints"},
     Role.AUDITOR: set(TOPICS),
 }
 
@@ -134,7 +136,7 @@ def is_kept_out(log: Log, group: str, topic: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("role", [Role.WORKER, Role.CLIENT, Role.AUDITOR])
+@pytest.mark.parametrize("role", [Role.WORKER, Role.CLIENT, Role.OPERATOR, Role.AUDITOR])
 def test_nobody_commits_for_the_gate(filled: Tenants, role: Role) -> None:
     """Who could move the gate's offset could make it skip records."""
     log = filled[0].log(role)

@@ -12,6 +12,7 @@ from headgate.reading import partitions_of, read_to_now
 from headgate_streams.roles import Role
 from tests.e2e.command_line import Process, answer, headgate, running
 from tests.integration.security.conftest import Tenant
+from tests.support import eventually
 
 LIFETIME = "secured-1"
 
@@ -94,6 +95,27 @@ def test_who_may_not_give_orders_is_told_so_in_one_line(stage: Stage, role: Role
     assert code in (1, 2)
     assert said.count("\n") == 1
     assert said.startswith("headgate: ")
+
+
+def test_an_operator_puts_dead_letters_back_and_deletes_them_and_a_client_does_neither(stage: Stage) -> None:
+    log = stage.tenant.log(Role.CLIENT)
+    producer = log.producer()
+    producer.append(stage.tenant.topics.executions, 0, key=b"acme", value=b"not ours")
+    producer.close()
+    log.close()
+    every, client = ("--every-tenant", "--yes"), stage.variables(Role.CLIENT)
+    found = eventually(
+        lambda: answer("dlq", "list", "--every-tenant", cwd=stage.folder, **client),
+        timeout_s=60,
+        interval_s=0.5,
+    )
+    for arguments, done in ((("requeue", found[0]["id"]), ": put back at "), (("purge", *every), "deleted ")):
+        code, said = stage.run(Role.CLIENT, "dlq", *arguments)
+        assert code != 0
+        assert said.count("\n") == 1
+        assert "uthorization failed" in said or "no ACL" in said, said
+        _, said = stage.run(Role.OPERATOR, "dlq", *arguments)
+        assert done in said
 
 
 def test_auditor_starts_nothing(stage: Stage) -> None:

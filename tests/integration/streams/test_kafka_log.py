@@ -172,11 +172,15 @@ def test_hung_broker_makes_a_commit_unavailable_and_is_got_over(own_broker: Runn
 
     def is_committed() -> bool:
         offsets.extend(r.offset for r in consumer.poll(0.1))
+        if 1 not in offsets:
+            # A commit of what was not read may be taken before the session's end is noticed: then it would
+            # join again behind the record that is waited for.
+            return False
         try:
             consumer.commit({first: Committed(2, "")})
-        except PartitionLost:  # its session ran out meanwhile; it joins again by itself
+        except (PartitionLost, LogUnavailable):  # its session ran out meanwhile, or the broker is not back
             return False
-        return 1 in offsets
+        return True
 
     eventually(is_committed, timeout_s=30)
     assert consumer.committed([first]) == {first: Committed(2, "")}

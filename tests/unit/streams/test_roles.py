@@ -35,6 +35,7 @@ EVERY = {"executions", "control-events", "lifetimes", "checkpoints", "dead-lette
             {"task-workers", "plan-workers", "task-workers.*", "plan-workers.*"},
         ),
         (Role.CLIENT, {"executions"}, EVERY - INPUTS, set()),
+        (Role.OPERATOR, {"executions", "dead-letters"}, EVERY - INPUTS, set()),
         (Role.AUDITOR, set(), EVERY, set()),
     ],
 )
@@ -49,6 +50,11 @@ def test_role_may_do_what_it_must_and_no_more(
 def test_only_the_gate_makes_topics_and_only_those_of_named_queues() -> None:
     made = {role: names(ACME, role, "CREATE") for role in Role}
     assert made == {role: {"task-inputs.*", "plan-inputs.*"} if role is Role.GATE else set() for role in Role}
+
+
+def test_only_an_operator_deletes_records_and_only_dead_letters() -> None:
+    deleted = {role: names(ACME, role, "DELETE") for role in Role}
+    assert deleted == {role: {"dead-letters"} if role is Role.OPERATOR else set() for role in Role}
 
 
 def covers(grant: Grant, kind: str, name: str) -> bool:
