@@ -12,6 +12,8 @@ from headgate_graphs.model import AgentGraph, NodeKind
 from headgate_guardrails.policy import Policy
 from headgate_guardrails.settings import GateSettings
 from headgate_resilience.check import Report, check_log
+from headgate_streams.archive.export import Export
+from headgate_streams.opening import open_archive, open_log
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import partition_for
 from tests.e2e.semantics import Run
@@ -63,6 +65,15 @@ def checked(settings: StreamSettings, *, settled: bool = True, **more: Any) -> R
     """Check the log of a system that has stopped."""
     with Client.open(settings) as client:
         return check_log(client.log, client.blobs, settings, settled=settled, **more)
+
+
+def archived(settings: StreamSettings, archive: StreamSettings) -> None:
+    """Export the log of `settings` to the archive that `archive` reads."""
+    log = open_log(settings)
+    try:
+        Export(log, settings.topics(), open_archive(archive, archive.archive or "")).run()
+    finally:
+        log.close()
 
 
 def append_again(run: Run, node: str, lifetime: str = "run", *, change: bool = False) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headgate.client import Client
 from headgate.command.main import main
 from headgate.words import TERMINAL, status_word
-from headgate_resilience.check import Verdict, check_log
+from headgate_resilience.check import Report, Verdict, check_log
 from headgate_streams.settings import StreamSettings
 from headgate_streams.topics import partition_for
 from tests.e2e.semantics import BILL, LIMITS, Run, graph, loop, policy, rule, visits
 from tests.e2e.stage import PARTITIONS, Stage
-from tests.integration.resilience.systems import append_again, checked, running, serving, tenant_of
+from tests.integration.resilience.systems import append_again, archived, checked, running, serving, tenant_of
+from tests.real_servers import S3Server
 from tests.support import eventually
 
 SLOW = {"type": "slow"}
@@ -60,10 +62,28 @@ EVERYTHING = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I9", "I10", "I11", "I12
 """All but I8: a gate that never restarts repeats nothing."""
 
 
-@pytest.fixture(params=["local", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["local", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.minio])])
 def settings(request: pytest.FixtureRequest, tmp_path: Path, topic_prefix: str) -> StreamSettings:
     where = {"kafka": request.getfixturevalue("kafka_bootstrap")} if request.param == "kafka" else {}
     return StreamSettings.read(local=tmp_path, partitions=PARTITIONS, topic_prefix=topic_prefix, **where)
+
+
+@pytest.fixture
+def archive(request: pytest.FixtureRequest, settings: StreamSettings, tmp_path: Path) -> StreamSettings:
+    """Settings that read an archive: of Kafka in a bucket, of the embedded log in files."""
+    more: dict[str, str] = {"archive": (tmp_path / "archive").as_uri()}
+    if settings.kafka is not None:
+        server: S3Server = request.getfixturevalue("minio")
+        more = {
+            "archive": f"s3://{server.bucket()}/kept",
+            "s3_endpoint_url": server.endpoint_url,
+            "s3_access_key_id": server.access_key,
+            "s3_secret_access_key": server.secret_key,
+        }
+    known = settings.model_dump(include={"local", "partitions", "topic_prefix"})
+    # A broker that does not exist: an archive wins over it.
+    blobs = (settings.local / "blobs").as_uri()
+    return StreamSettings.read(**known, kafka="127.0.0.1:1", blob_url=blobs, **more)
 
 
 def is_over(run: Run, lifetime: str) -> bool:
@@ -147,13 +167,15 @@ def live(stage: Stage, settings: StreamSettings) -> None:
 
 
 def test_a_mixed_workload_leaves_no_violation(
-    settings: StreamSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: StreamSettings, archive: StreamSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with running(settings) as stage:
         runs = [tenant_of(stage, tenant, *GRAPHS, CAPS) for tenant in ("acme", "globex")]
         for run in runs:
             work(run)
             live(stage, settings)
+            archived(settings, archive)
+            assert not checked(archive, settled=False).violated
         for run in runs:
             finish(run)
         repeat(runs[0])
@@ -168,6 +190,57 @@ def test_a_mixed_workload_leaves_no_violation(
     assert {name for name in EVERYTHING if report.invariants[name].looked_at} == set(EVERYTHING)
     assert report.counts["starts"] == len(acknowledged)
     check_command(settings, tmp_path, capsys)
+    archived(settings, archive)
+    known = {"acknowledged": acknowledged, "canaries": {"acme": "canary-acme-4711"}}
+    assert timeless(checked(archive, **known)) == timeless(report)
+    same_commands(settings, archive, capsys)
+
+
+def timeless(report: Report) -> dict[str, Any]:
+    """Return all that a report says but how long it took."""
+    said = report.to_json()
+    said["figures"] = {name: value for name, value in said["figures"].items() if "second" not in name}
+    return said
+
+
+COMMANDS = (
+    ["list"],
+    ["status"],
+    ["status", "loop"],
+    ["timeline", "fork"],
+    ["policy", "list"],
+    ["dlq", "list"],
+    ["keys", "list"],
+)
+
+
+def same_commands(
+    settings: StreamSettings, archive: StreamSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the commands say of the archive is what they say of the log."""
+    secret = archive.s3_secret_access_key
+    variables = {
+        "TOPIC_PREFIX": settings.topic_prefix,
+        "PARTITIONS": str(settings.partitions),
+        "BLOB_URL": archive.blob_url,
+        "S3_ENDPOINT_URL": archive.s3_endpoint_url,
+        "S3_ACCESS_KEY_ID": archive.s3_access_key_id,
+        "S3_SECRET_ACCESS_KEY": secret.get_secret_value() if secret is not None else None,
+    }
+    where = ["--kafka", settings.kafka] if settings.kafka else ["--local", str(settings.local)]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            if value is not None:
+                patch.setenv(f"HEADGATE_{name}", value)
+        for command in COMMANDS:
+            said = []
+            for place in (where, ["--archive", archive.archive or ""]):
+                capsys.readouterr()
+                assert main([*command, "--tenant", "acme", "--json", *place]) == 0, command
+                said.append(json.loads(capsys.readouterr().out))
+                if command == ["status"]:
+                    said[-1].pop("running")  # an archive does not know who runs
+            assert said[0] == said[1], command
 
 
 def check_command(settings: StreamSettings, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
