@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 MAX_HOLDS = 1_000
 """Tenants of one partition that may be held; a bug that hurts more of them hurts everybody."""
 _TAG = ExecutionEnvelope.TENANT_QUARANTINED_FIELD_NUMBER << 3 | 2
-_NOTE = bytes((_TAG & 0x7F | 0x80, _TAG >> 7))
+NOTE = bytes((_TAG & 0x7F | 0x80, _TAG >> 7))
 """The bytes by which a note begins within its record: most others are told from it without decoding."""
 
 
@@ -179,7 +179,7 @@ class PartitionFold:
     def _notes(self, first: int, end: int) -> Iterator[Hold]:
         """Yield what records in the range say about tenants that are held."""
         for record in read_range(self._log, self.place, first, end):
-            if record.value and _NOTE in record.value:
+            if record.value and NOTE in record.value:
                 try:
                     envelope = decode(record, ExecutionEnvelope)
                 except BadRecord:

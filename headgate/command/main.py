@@ -23,6 +23,7 @@ from headgate.command.verbs import (
     logic,
     policies,
     project,
+    replay,
     run,
     serve,
     status,
@@ -66,7 +67,7 @@ def headgate(
 
 for subject in (
     *(run, serve, status, timeline, lifetimes, control, graphs, policies),
-    *(topics, tenants, keys, logic, dlq, audit, check, chaos, loadtest, project),
+    *(topics, tenants, keys, logic, dlq, audit, replay, check, chaos, loadtest, project),
 ):
     subject.add_to(app)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from headgate.command.inputs import need_directory, need_log
 from headgate.command.place import Place
-from headgate.command.progress import reading_progress
+from headgate.command.progress import reading_progress, write_report
 from headgate.command.verb import verb
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def check(
             tenant=place.tenant or "",
         )
     if report is not None:
-        _write(report, found)
+        write_report(report, found.to_json())
     if place.json:
         say_json(found.to_json())
     else:
@@ -99,15 +98,6 @@ def canaries_of(given: Sequence[str]) -> dict[str, str]:
             )
         found[tenant] = text
     return found
-
-
-def _write(path: Path, found: Report) -> None:
-    from headgate_graphs.errors import UserError
-
-    try:
-        path.write_text(json.dumps(found.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--report {path}: cannot be written: {error.strerror}") from error
 
 
 def _say(found: Report) -> None:
