@@ -34,8 +34,9 @@ def export(
     manifest is signed. Refused is a log that is not the one that was archived before, and one that has
     deleted records before they were archived: export more often than records are deleted.
     """
-    from headgate_streams.archive.export import Export, Pace
+    from headgate_streams.archive.export import Export
     from headgate_streams.opening import open_archive, open_log
+    from headgate_streams.pace import Pace
     from headgate_streams.signing import SigningKey
 
     settings = place.settings()

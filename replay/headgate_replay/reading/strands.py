@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from headgate_graphs.errors import LogTruncated, LogUnavailable
-from headgate_replay.reading.pace import Pace
+from headgate_streams.pace import Pace
 from headgate_streams.port import Log, LogRecord, TopicPartition
 from headgate_streams.ranges import STALL_S
 
@@ -113,7 +113,7 @@ class Strands:
                 strand.position = record.offset + 1
                 if record.offset < strand.end:
                     strand.at_hand.append(record)
-        self._pace.passed(len(records))
+        self._pace.take(len(records))
         self.read += len(records)
         return len(records)
 

@@ -70,7 +70,7 @@ class Findings:
     strays: int = 0
     """Records of output topics that no gate wrote."""
     stray: LogRecord | None = None
-    """The first of them."""
+    """The first of them that says it was: those who read the topic would take it."""
 
     def add(self, finding: Finding) -> None:
         """Keep it, if it comes before what is known of its partition."""
@@ -78,7 +78,8 @@ class Findings:
         if known is None or finding.point < known.point:
             self.first[finding.partition] = finding
 
-    def add_stray(self, record: LogRecord) -> None:
+    def add_stray(self, record: LogRecord, *, is_believed: bool) -> None:
         """Count a record that no gate wrote."""
         self.strays += 1
-        self.stray = self.stray or record
+        if is_believed and self.stray is None:
+            self.stray = record

@@ -19,11 +19,11 @@ from headgate_guardrails.fold.turn import (
     Output,
 )
 from headgate_replay.reading.installation import Installation
-from headgate_replay.reading.pace import Pace
 from headgate_replay.reading.strands import Strand, Strands
 from headgate_replay.verify.findings import LAST, Finding, Findings, Kind, Point
 from headgate_replay.verify.matching import Expected, Matcher, OutputStrand, Standing
 from headgate_replay.verify.refolding import FoldFails, Refold
+from headgate_streams.pace import Pace
 from headgate_streams.port import LogRecord, TopicPartition
 from headgate_streams.topics import partition_for, spread
 

@@ -256,7 +256,8 @@ class Matcher:
     def _stray(self, one: OutputStrand, head: LogRecord) -> None:
         """Note what no gate wrote; workers write letters, and operators that a letter was put back."""
         if one.kind is not DeadLetter:
-            self._findings.add_stray(head)
+            is_believed = (TYPE, one.kind.__name__.encode()) in head.headers
+            self._findings.add_stray(head, is_believed=is_believed)
 
     def find(self, standing: Standing, finding: Finding) -> None:
         """Keep what differs first, and expect nothing of the partition that comes after it."""

@@ -75,6 +75,8 @@ class VerifyReport:
             )
         if self.not_acted_on:
             lines.append(f"{self.not_acted_on:,} records at the end are not acted on yet: not looked at")
+        if self.strays:
+            lines.append(f"{self.strays:,} records of output topics were not written by a gate")
         if not self.divergences:
             return [*lines, "no divergence"]
         for one in self.divergences:

@@ -16,7 +16,6 @@ from headgate_guardrails.fold.quarantine import Hold
 from headgate_guardrails.folding import surroundings
 from headgate_replay.reading.installation import Installation
 from headgate_replay.reading.moments import Range
-from headgate_replay.reading.pace import Pace
 from headgate_replay.reading.processes import in_processes
 from headgate_replay.verify.divergence import Divergence, readable
 from headgate_replay.verify.findings import NOWHERE, Finding, Kind
@@ -26,6 +25,7 @@ from headgate_replay.verify.refolding import Refold, checkpoint_digests, startin
 from headgate_replay.verify.report import Measured, VerifyReport
 from headgate_streams.blobs import BlobStore
 from headgate_streams.opening import open_blob_store, open_log
+from headgate_streams.pace import Pace
 from headgate_streams.port import Log, TopicPartition
 from headgate_streams.ranges import read_range
 from headgate_streams.settings import StreamSettings

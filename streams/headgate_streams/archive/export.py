@@ -7,9 +7,8 @@ before that, the archive is what it was; the next export takes the plan up and c
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from headgate_graphs.errors import ArchiveBroken, UserError
@@ -27,6 +26,7 @@ from headgate_streams.archive.manifest import (
 from headgate_streams.archive.objects import Archive
 from headgate_streams.archive.planning import another_log, new_plan, taken_up
 from headgate_streams.crash import crash_point
+from headgate_streams.pace import Pace
 from headgate_streams.port import Log, LogRecord, TopicPartition
 from headgate_streams.ranges import read_range
 from headgate_streams.signing import SigningKey
@@ -38,29 +38,6 @@ PLAN_FILES: Final = 16
 """Files between two notes of how far the export has come; so much is done again after a crash."""
 Progress = Callable[[int, int], None]
 """(offsets done, offsets in all)."""
-
-
-@dataclass(slots=True)
-class Pace:
-    """Holds an export to so many records a second, so that it does not crowd out gates and workers."""
-
-    rate: int = 0
-    """Records a second; 0 for as fast as it goes."""
-    now_s: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    _began_s: float = field(default=-1.0, init=False)
-    _taken: int = field(default=0, init=False)
-
-    def take(self) -> None:
-        """Return when the next record may be read."""
-        if not self.rate:
-            return
-        if self._began_s < 0:
-            self._began_s = self.now_s()
-        self._taken += 1
-        ahead_s = self._taken / self.rate - (self.now_s() - self._began_s)
-        if ahead_s > 0.01:
-            self.sleep(ahead_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from headgate_graphs.errors import ArchiveBroken, UserError
 from headgate_streams.archive import export as exporting
 from headgate_streams.archive import format as file_format
 from headgate_streams.archive import manifest as manifests
-from headgate_streams.archive.export import Export, Pace
+from headgate_streams.archive.export import Export
 from headgate_streams.archive.manifest import Manifest
 from headgate_streams.archive.objects import MANIFEST, PLAN, Archive
 from headgate_streams.archive_log import ArchiveLog
 from headgate_streams.blobs import MemoryBlobStore
+from headgate_streams.pace import Pace
 from headgate_streams.port import TopicDescription, TopicPartition
 from headgate_streams.signing import SigningKey
 from headgate_streams.topics import Topics
