@@ -6,6 +6,7 @@ import hashlib
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import pytest
@@ -128,7 +129,7 @@ def test_bytes_that_are_no_file_are_broken(content: bytes) -> None:
         list(read_file(content, forged(entry, content)))
 
 
-def test_polars_reads_a_file(tmp_path: Path) -> None:
+def test_polars_reads_a_file() -> None:
     import polars
 
     _, content = drafted(FIRST, SECOND)
@@ -138,3 +139,41 @@ def test_polars_reads_a_file(tmp_path: Path) -> None:
     assert frame["headers"].to_list()[0] == [{"name": "h", "value": b"x"}, {"name": "h", "value": b""}]
     assert frame["timestamp_ms"].dt.epoch("ms").to_list() == [FIRST.timestamp_ms, SECOND.timestamp_ms]
     assert frame["chain"].to_list()[0] == link_after(GENESIS, FIRST)
+
+
+class Stream:
+    """A frame as an Arrow stream and nothing else, so that no other library is asked to convert it."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._frame.__arrow_c_stream__(requested_schema)
+
+
+QUERY = """select topic, "partition", "offset", epoch_ms(timestamp_ms), octet_length(value), headers[1].name
+from {} order by "offset" """
+ANSWER = [("t", 2, 5, FIRST.timestamp_ms, 5, "h"), ("t", 2, 9, SECOND.timestamp_ms, None, None)]
+
+
+def test_duckdb_queries_a_file_that_polars_reads() -> None:
+    import duckdb
+    import polars
+
+    _, content = drafted(FIRST, SECOND)
+    with duckdb.connect() as connection:
+        connection.register("records", Stream(polars.read_avro(io.BytesIO(content))))
+        assert connection.sql(QUERY.format("records")).fetchall() == ANSWER
+
+
+def test_duckdb_reads_a_file_by_itself_where_its_extension_is(tmp_path: Path) -> None:
+    import duckdb
+
+    _, content = drafted(FIRST, SECOND)
+    (tmp_path / "file.avro").write_bytes(content)
+    with duckdb.connect() as connection:
+        try:
+            connection.load_extension("avro")
+        except duckdb.Error:
+            pytest.skip("DuckDB's avro extension is not on this machine: `INSTALL avro` fetches it")
+        assert connection.sql(QUERY.format(f"read_avro('{tmp_path}/file.avro')")).fetchall() == ANSWER
