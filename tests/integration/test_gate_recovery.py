@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from headgate_graphs.errors import LogTruncated
-from headgate_guardrails import Gate, GateSettings
+from headgate_guardrails import Gate, GateSettings, gate
 from headgate_guardrails.fold.engine import GuardrailEngine
+from headgate_guardrails.fold.snapshot import Capture, digest
 from headgate_guardrails.fold.state import PartitionState
+from headgate_guardrails.shard import Shard
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import execution_pb2, plan_pb2, task_pb2
+from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_streams.codec import decode, encode
 from headgate_streams.opening import open_blob_store, open_log
 from headgate_streams.port import Log, LogRecord, TopicPartition
@@ -89,6 +92,9 @@ class Bench:
             key = (source.partition, source.offset, source.index)
             assert first.setdefault(key, message) == message, "a repeat says what was said before"
         return list(first.values())
+
+    def pointers(self) -> list[CheckpointPointer]:
+        return [decode(record, CheckpointPointer) for record in self.records(self.topics.checkpoints)]
 
     def assert_written_is_what_the_log_says(self) -> None:
         """Fold the log from its beginning: what was written is that, no more and no less, byte for byte."""
@@ -222,6 +228,37 @@ def test_a_gate_that_stops_leaves_a_checkpoint_and_repeats_nothing(
     eventually(lambda: len(bench.inputs()) == 2, timeout_s=30)
     assert len(bench.records(bench.topics.plan_inputs())) == 2, "no record was written twice"
     bench.assert_written_is_what_the_log_says()
+
+
+def test_a_checkpoint_that_takes_many_batches_is_the_state_at_the_offset_at_which_it_began(
+    bench: Bench, running: Callable[..., threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[int] = []
+    go_on = Shard.go_on
+
+    def watched(shard: Shard, until: float) -> tuple[Capture, LogRecord | None] | None:
+        made = go_on(shard, until)
+        if made is not None and shard.state.next_offset > made[0].manifest.next_offset:
+            late.append(made[0].manifest.next_offset)
+        return made
+
+    monkeypatch.setattr(Shard, "go_on", watched)
+    monkeypatch.setattr(gate, "SLICE_S", 0.0)  # one lifetime at a time
+    bench.append(_registered())
+    bench.starts([f"run-{number}" for number in range(60)])
+    stop = running(checkpoint_records=20, batch_records=5, commit_s=0)
+    eventually(lambda: len(bench.inputs()) == 60, timeout_s=30)
+    for number in range(60, 90):
+        bench.starts([f"run-{number}"])
+    eventually(lambda: {one.next_offset for one in bench.pointers()} & set(late), timeout_s=30)
+    stop.set()
+    records = bench.records(bench.topics.executions)
+    for pointer in bench.pointers():
+        engine = GuardrailEngine(PartitionState(pointer.partition, PARTITIONS))
+        for record in records:
+            if record.partition == pointer.partition and record.offset < pointer.next_offset:
+                engine.apply(record)
+        assert digest(engine.state) == pointer.digest, f"at {pointer.next_offset}"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
