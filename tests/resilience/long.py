@@ -15,7 +15,8 @@ from deploy.servers import minio
 from deploy.servers.cache import ServerUnavailable
 from deploy.servers.processes import stop
 from headgate_resilience.chaos.faults.catalogue import named
-from headgate_resilience.chaos.report import ChaosReport
+from headgate_resilience.chaos.plot import drawing
+from headgate_resilience.chaos.report import ChaosReport, quantile_s
 from headgate_resilience.chaos.run import Wanted, run_chaos
 from headgate_resilience.chaos.settings import ChaosSettings
 from headgate_streams.settings import StreamSettings
@@ -80,11 +81,12 @@ def _keep(report: ChaosReport) -> None:
     """Put the report where results are kept: the page, the figures, and a text that reads on its own."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     name = f"chaos-{report.began_at[:10]}-seed-{report.seed}"
+    (RESULTS / f"{name}.svg").write_text(drawing(report) + "\n")
     for ending in ("html", "json"):
         shutil.copy(HOME / "report" / f"report.{ending}", RESULTS / f"{name}.{ending}")
     (RESULTS / f"{name}.md").write_text(text(name, report))
     print("\n".join(report.lines()))
-    print(f"kept: {RESULTS / name}.md, .html, .json")
+    print(f"kept: {RESULTS / name}.md, .svg, .html, .json")
 
 
 def text(name: str, report: ChaosReport) -> str:
@@ -99,13 +101,23 @@ def text(name: str, report: ChaosReport) -> str:
         "verdict": "a promise was broken" if report.violated else "every invariant held",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    injected = "\n".join(f"| {name} | {times} |" for name, times in report.injected().items())
+    injected = "\n".join(_row(fault, times, report) for fault, times in report.injected().items())
+    killed = "\n".join(f"| {what} | {number} |" for what, number in sorted(report.killed.items()))
     lines = "\n".join(report.lines())
     return (
         f"# Chaos, seed {report.seed}\n\n| | |\n|---|---|\n{table}\n\n"
-        f"The plot is in [{name}.html]({name}.html), all figures in [{name}.json]({name}.json).\n\n"
-        f"```\n{lines}\n```\n\n| fault | injected |\n|---|---|\n{injected}\n"
+        f"![steps a second and their p50 and p99, the faults marked]({name}.svg)\n\n"
+        f"Every fault with its recovery is in [{name}.html]({name}.html), all figures in"
+        f" [{name}.json]({name}.json).\n\n"
+        f"```\n{lines}\n```\n\n| killed | times |\n|---|---|\n{killed}\n\n"
+        f"| fault | injected | recovery, median | longest |\n|---|---|---|---|\n{injected}\n"
     )
+
+
+def _row(fault: str, times: int, report: ChaosReport) -> str:
+    stalls = sorted(m.recovery_s for m in report.marks if m.fault == fault and m.recovery_s is not None)
+    found = f"{quantile_s(stalls, 0.5):.1f} s | {stalls[-1]:.1f} s" if stalls else "|"
+    return f"| {fault} | {times} | {found} |"
 
 
 if __name__ == "__main__":

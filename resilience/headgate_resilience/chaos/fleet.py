@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,8 +98,13 @@ class Fleet:
     places: list[Place] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
     """Those that we have not caused."""
-    kills: int = 0
-    """Processes that we have killed, by a signal or a crash point."""
+    killed: Counter[str] = field(default_factory=Counter)
+    """Processes that we have killed, by what they were and how: "gate, SIGKILL", "task, crash point"."""
+
+    @property
+    def kills(self) -> int:
+        """How many those are together."""
+        return self.killed.total()
 
     def __post_init__(self) -> None:
         """Make the folder and start the thread that restarts."""
@@ -154,7 +160,7 @@ class Fleet:
     def kill(self, place: Place) -> None:
         """SIGKILL; it is restarted."""
         with self._lock:
-            self.kills += 1
+            self.killed[f"{place.kind}, SIGKILL"] += 1
             place.is_doomed = True
             _signal(place, signal.SIGKILL)
 
@@ -184,7 +190,7 @@ class Fleet:
         """Take the crash point back; return whether the process had died of it."""
         with self._lock:
             if not place.crash_file.exists():
-                self.kills += 1
+                self.killed[f"{place.kind}, crash point"] += 1
                 return True
             place.crash_file.unlink()
             place.is_doomed = False

@@ -21,14 +21,14 @@ def page(report: ChaosReport) -> str:
     text = html.escape("\n".join(report.lines()))
     body = [
         f"<h1{' class=bad' if report.violated else ''}>{html.escape(title)}</h1>",
-        f"<pre>{text}</pre>{_drawing(report)}{_table(report)}",
+        f"<pre>{text}</pre>{drawing(report)}{_table(report)}",
         f"<p>{html.escape(report.began_at)}; {html.escape(str(report.machine))}; "
         f"{html.escape(str(report.versions))}</p>",
     ]
     return pages.page(title, body)
 
 
-def _drawing(report: ChaosReport) -> str:
+def drawing(report: ChaosReport) -> str:
     """Return the plot as SVG."""
     matplotlib.rcParams["svg.fonttype"] = "none"
     figure = Figure(figsize=(12, 6), layout="constrained")

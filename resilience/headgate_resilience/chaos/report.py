@@ -51,6 +51,8 @@ class ChaosReport:
     marks: list[Mark] = field(default_factory=list)
     exits: list[Exit] = field(default_factory=list)
     kills: int = 0
+    killed: dict[str, int] = field(default_factory=dict)
+    """The same by what was killed and how."""
     acknowledged: int = 0
     refused: list[str] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
@@ -113,6 +115,8 @@ class ChaosReport:
     def lines(self) -> Iterator[str]:
         """Yield the report for people."""
         yield f"seed {self.seed}; {self.took_s:.0f} s; {self.kills} kills; {self.command}"
+        if self.killed:
+            yield f"kills: {', '.join(f'{number} of {what}' for what, number in sorted(self.killed.items()))}"
         yield f"lifetimes: {self.acknowledged} acknowledged, {_counts(self.ended)}; steps: {self.steps}"
         yield f"p99 of a step: {self.calm_p99_ms:.0f} ms before the faults, {self.healed_p99_ms:.0f} ms after"
         if self.letters:

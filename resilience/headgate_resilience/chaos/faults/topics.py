@@ -1,4 +1,4 @@
-"""F19: what administrators do to topics and offsets. Done beside the run, to an installation of its own."""
+"""F17, F19: what administrators do to topics and offsets, done to a small installation beside the run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from headgate_graphs.errors import HeadgateError
 from headgate_protos.v1.common_pb2 import Payload
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, GraphRegistered, LifetimeStart
 from headgate_resilience.chaos.faults.fault import fault
@@ -22,6 +23,10 @@ from headgate_streams.topics import Topics
 PARTITIONS = 2
 TENANT = "aside"
 SEEN_S = 30.0
+LOADED = 10
+"""How often lifetimes are started while a topic is changed."""
+FEW_ENDS = 3
+"""How often a gate may end before it gets over a topic that was deleted: more is a crash loop."""
 
 
 @dataclass
@@ -75,6 +80,21 @@ class Side:
         places = [TopicPartition(topic, n) for n in range(self.settings.partitions)]
         return sum(end for _, end in self.stage.log.offsets(places).values())
 
+    def goes_on(self, topic: str) -> None:
+        """Expect that what is missing is named, and that work is dispatched again."""
+        known = topic.encode()
+        self.stage.expect(lambda: known in self.place.log.read_bytes(), f"{topic} is named", SEEN_S)
+        before = self.inputs_now()
+        self.starts(5)
+        self.stage.expect(lambda: self.inputs_now() > before, "work is dispatched again", SEEN_S * 2)
+
+    def inputs_now(self) -> int:
+        """Return how many records of inputs there are, 0 while their topic is missing."""
+        try:
+            return self.inputs()
+        except HeadgateError:
+            return 0
+
     def is_refused(self, words: bytes, why: str) -> None:
         """Expect that the gate ends and says why."""
         self.stage.expect(lambda: words in self.place.said() and self.place.pid is None, why, SEEN_S)
@@ -99,16 +119,45 @@ def _aside(stage: Stage, name: str) -> Iterator[Side]:
         fleet.close()
 
 
-def _aside_fault(name: str, text: str) -> Callable[[Callable[[Side], str]], Callable[[Side], str]]:
+def _aside_fault(
+    name: str, text: str, id: str = "F19"
+) -> Callable[[Callable[[Side], str]], Callable[[Side], str]]:
     def register(act: Callable[[Side], str]) -> Callable[[Side], str]:
         def whole(stage: Stage, _dice: random.Random) -> str:
-            with _aside(stage, name) as side:
+            with _aside(stage, f"{id.lower()}-{name}") as side:
                 return act(side)
 
-        fault("F19", name, text, weight=1, is_alone=True)(whole)
+        fault(id, name, text, weight=1, is_alone=True)(whole)
         return act
 
     return register
+
+
+@_aside_fault("deleted", "A topic of another installation is deleted under load: named, made again.", "F17")
+def topic_deleted(side: Side) -> str:
+    """Delete the inputs while the gate writes them; it may end once or twice, and then goes on."""
+    topic = side.topics.plan_inputs()
+    side.damage.delete_topic(topic)
+    before = len(side.fleet.exits)
+    for _ in range(LOADED):
+        side.starts(5)
+        side.stage.hold(0.2)
+    side.goes_on(topic)
+    ended = len(side.fleet.exits) - before
+    side.stage.expect(lambda: ended <= FEW_ENDS, f"no crash loop: the gate ended {ended} times", 0.1)
+    return f"the gate ended {ended} times"
+
+
+@_aside_fault("added", "Partitions are added to another installation's log under load: it is refused.", "F17")
+def partitions_added_under_load(side: Side) -> str:
+    """Add partitions while the gate reads; whoever starts then is refused in one line."""
+    side.damage.add_partitions(side.topics.executions, PARTITIONS * 2)
+    for _ in range(LOADED):
+        side.starts(5)
+        side.stage.hold(0.2)
+    side.fleet.stop(side.place)
+    side.is_refused(b"exists with 4 partitions", "a log with other partitions is refused")
+    return "refused"
 
 
 @_aside_fault("partitions", "Partitions are added to the log of another installation: its gate refuses them.")
