@@ -36,6 +36,7 @@ from headgate_guardrails.fold.turn import (
     Output,
 )
 from headgate_guardrails.folding import PartitionFold, surroundings
+from headgate_guardrails.queues import PartitionQueues
 from headgate_guardrails.settings import GateSettings
 from headgate_guardrails.shard import EACH_S, SLICE_S, Shard
 from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LogicVersionActivated, Tick
@@ -52,6 +53,8 @@ from headgate_streams.topics import partition_for, spread
 
 logger = logging.getLogger(__name__)
 
+READ_AHEAD = 4
+"""Batches that may have been read and wait: so a partition with a backlog does not hide what others have."""
 GATHER_MS = 50
 """Outputs may wait for others of their batch, which ends with a flush that sends all at once."""
 TICK_RETRY_S = 5.0
@@ -81,6 +84,7 @@ class Gate:
         self._slice_after = 0.0
         """Monotonic time before which nothing is done between batches."""
         self._flood = FloodLimit(self._settings.dead_letter_limit_per_minute)
+        self._queues = PartitionQueues()
         self._next_commit_s = 0.0
         self._consumer: LogConsumer
         self._producer: LogProducer
@@ -113,9 +117,9 @@ class Gate:
     def _turn(self, pool: ThreadPoolExecutor) -> None:
         if over := self._flood.over(time.monotonic()):
             self._consumer.resume(over)
-        records = self._consumer.poll(self._settings.poll_ms / 1000, self._settings.batch_records)
-        if records:
-            self._fold(records)
+        self._read()
+        if self._queues:
+            self._fold(self._queues.take(self._settings.batch_records))
             crash_point("after-produce")
             self._flush()
             crash_point("after-flush")
@@ -123,6 +127,13 @@ class Gate:
             self._commit()
         self._tick()
         self._between_batches(pool)
+
+    def _read(self) -> None:
+        """Take in what there is, as far as there is room; wait only when nothing is left to fold."""
+        room = READ_AHEAD * self._settings.batch_records - len(self._queues)
+        wait_s = 0.0 if self._queues else self._settings.poll_ms / 1000
+        records = self._consumer.poll(wait_s, room)
+        self._queues.add(record for record in records if record.partition in self._shards)
 
     # -- 1 and 2: fold, append ---------------------------------------------------------------------
 
@@ -339,4 +350,5 @@ class Gate:
             logger.warning("what was flushed could not be committed and will be said again: %s", error)
         for place in places:
             self._shards.pop(place.partition, None)
+            self._queues.drop(place.partition)
         self._flood.forget(places)

@@ -164,7 +164,12 @@ class _Load:
             series=per_second(sent, seen),
             readings=asdict(readings),
             events=self.events,
-            samples={"response": packed(response), "loop": packed(found.loop_ns), "lag": packed(sent.lag_ns)},
+            samples={
+                "response": packed(response),
+                "others": packed(response[tenant_of != self.tenants[0]]),
+                "loop": packed(found.loop_ns),
+                "lag": packed(sent.lag_ns),
+            },
         )
         result.faults = faults_of(result)
         return result

@@ -59,7 +59,7 @@ class LoadResult:
     faults: list[str] = field(default_factory=list)
     """Why this load failed; empty when it did not."""
     samples: dict[str, str] = field(default_factory=dict)
-    """Raw response times and lags, packed."""
+    """Raw response times, in the order of the plan (`others`: without the first tenant), loops, lags."""
 
     @property
     def is_good(self) -> bool:

@@ -114,16 +114,21 @@ def fairness(
     factor: Annotated[
         float, typer.Option("--factor", metavar="N", min=1, help="How many times its share one tenant asks.")
     ] = 20.0,
+    repeats: Repeats = 3,
 ) -> int:
-    """Run a load, then the same with one tenant at twenty times its share; compare the others' p99."""
+    """Run a load without and with one tenant at twenty times its share, in turn; compare the others' p99."""
     from headgate.command.printing import say
-    from headgate_loadtest.fairness import measure_fairness
+    from headgate_loadtest.fairness import measure_fairness, others_p99_ms
 
     with lab_of(place, asked) as lab:
-        found = measure_fairness(asked.load(), lab.run, factor)
-    code = finish(place, "Fairness", [found.calm, found.noisy], asked)
+        found = measure_fairness(asked.load(), lab.run, factor, repeats)
+    code = finish(place, "Fairness", found.results, asked)
     if not place.json:
-        say(f"others' p99 with one tenant at {factor:g}x: {found.ratio:.2f} times what it was without")
+        calm, noisy = others_p99_ms(found.calm), others_p99_ms(found.noisy)
+        say(
+            f"others' p99 with one tenant at {factor:g}x: {found.ratio:.2f} times what it was without"
+            f" ({noisy:,.1f} ms, {calm:,.1f} ms)"
+        )
     return code
 
 

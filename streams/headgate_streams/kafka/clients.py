@@ -89,8 +89,16 @@ READER: Final[Mapping[str, str]] = {
 """Where to start is always said, so a position that is not in the log is an error, never a silent jump.
 A waiting fetch holds back newly assigned partitions, hence 100 ms."""
 
-CONSUMER: Final[Mapping[str, str]] = {**READER, "group.protocol": "consumer"}
-"""KIP-848: incremental assignments that the broker computes."""
+CONSUMER: Final[Mapping[str, str]] = {
+    **READER,
+    "group.protocol": "consumer",
+    "queued.min.messages": "200",
+    "max.partition.fetch.bytes": "65536",
+}
+"""KIP-848: incremental assignments that the broker computes.
+
+The client hands out what it has fetched in one order for all partitions, so records of a full partition
+stand before those of the others: a few hundred, not ten thousand. A larger record is fetched alone."""
 
 _LOST: Final = frozenset(
     {

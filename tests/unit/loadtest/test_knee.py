@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from headgate_loadtest.comparing import compare, in_turn
@@ -11,6 +12,7 @@ from headgate_loadtest.knee import Search, find_knee, holds
 from headgate_loadtest.load import silent
 from headgate_loadtest.report.page import page
 from headgate_loadtest.result import LoadResult
+from headgate_loadtest.samples import packed
 from headgate_loadtest.scenario import Scenario, altered
 from tests.unit.loadtest.test_load import load
 
@@ -42,6 +44,18 @@ def test_a_load_with_a_fault_does_not_hold(measured: LoadResult) -> None:
     good = replace(measured, faults=[], response=replace(measured.response, p99_ms=5.0))
     assert holds(good, Search())
     assert not holds(replace(good, faults=["lost"]), Search())
+
+
+def test_a_rate_at_which_runs_wait_ever_longer_does_not_hold_however_short_the_trial(
+    measured: LoadResult,
+) -> None:
+    # 4 s at a fifth more than is served: at the end runs wait for two thirds of a second.
+    waits_ms = np.linspace(20, 667, 400)
+    samples = {**measured.samples, "response": packed((waits_ms * 1e6).astype(np.int64))}
+    late = replace(measured, faults=[], samples=samples, response=replace(measured.response, p99_ms=661.0))
+    assert not holds(replace(late, asked=400, offered_rate=100.0), Search())
+    steady = {**measured.samples, "response": packed(np.full(400, 600_000_000, dtype=np.int64))}
+    assert holds(replace(late, asked=400, offered_rate=100.0, samples=steady), Search())
 
 
 def test_two_loads_take_turns_and_are_compared_by_medians(measured: LoadResult) -> None:
