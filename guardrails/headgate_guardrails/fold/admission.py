@@ -8,7 +8,7 @@ from math import inf
 
 from headgate_graphs.ids import execution_id, is_name
 from headgate_graphs.model import Plan, Task
-from headgate_guardrails.fold import ending, routing
+from headgate_guardrails.fold import ending, forking, routing
 from headgate_guardrails.fold.controller import describe
 from headgate_guardrails.fold.evaluator import Candidate, Match, PolicyEvaluator, verdict_of
 from headgate_guardrails.fold.flow import Flow
@@ -179,6 +179,8 @@ def _next_waiting(tenant: Tenant) -> tuple[Lifetime, int] | None:
 
 
 def _dispatch(flow: Flow, work: Work, new_id: str, terms: Terms) -> None:
+    if terms.has_effects and flow.lifetime.fork is not None and forking.spare(flow, work, new_id):
+        return
     lifetime, node = flow.lifetime, terms.node
     due = flow.turn.clock + terms.wait_ms
     parts = _written(flow, work, new_id, due, terms) if terms.is_served else None
@@ -246,6 +248,7 @@ def _descend(flow: Flow, new_id: str, work: Work, node: Task) -> None:
     child = Lifetime(child_id, key, tenant.graphs[key].orchestrator)
     child.parent, child.parent_id, child.parent_execution_id = parent, parent.lifetime_id, new_id
     child.ticket_key = flow.turn.state.ticket_key
+    child.fork = forking.below(parent)
     child.depth, child.priority = parent.depth + 1, parent.priority
     child.start_input = work.input_data or pb.Payload(json="null")
     tenant.lifetimes.add(child)

@@ -38,6 +38,11 @@ def check_signature(state: PartitionState, kind: str, envelope: execution_pb2.Ex
             raise BadRecord("SIGNATURE", "a signed command is good for a day: give it again")
 
 
+def is_fork(envelope: execution_pb2.ExecutionEnvelope) -> bool:
+    """Whether it asks for a fork, which may set caps anew and so needs a signature as orders do."""
+    return envelope.WhichOneof("payload") == "lifetime_start" and envelope.lifetime_start.HasField("fork")
+
+
 def register_key(state: PartitionState, given: execution_pb2.KeyRegistered) -> None:
     """Let a key sign from here on, or never again. A revoked one does not come back."""
     public = given.ed25519_public_key

@@ -160,6 +160,8 @@ def lifetime_view(tenant_id: str, lifetime: Lifetime, clock_ms: int) -> executio
     if lifetime.parent_id:
         view.parent_lifetime_id = lifetime.parent_id
         view.parent_execution_id = lifetime.parent_execution_id
+    if lifetime.fork is not None and lifetime.fork.message.HasField("origin"):
+        view.fork_of.CopyFrom(lifetime.fork.message.origin)
     _show_spend(view.usage, spend)
     _show_held(view.held, spend)
     if lifetime.outcome is not None:

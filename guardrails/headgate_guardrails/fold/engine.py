@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 from headgate_graphs.errors import BadRecord, HeadgateError
 from headgate_graphs.ids import EVERY_TENANT, is_name
+from headgate_guardrails.fold import forking
 from headgate_guardrails.fold.admission import serve_waiting
 from headgate_guardrails.fold.authority import (
     SIGNED,
     check_signature,
+    is_fork,
     register_key,
     register_ticket_key,
     require,
@@ -41,7 +43,7 @@ from headgate_guardrails.fold.runs import on_heartbeat, on_started
 from headgate_guardrails.fold.settlement import on_result
 from headgate_guardrails.fold.state import LOGIC_VERSION, PartitionState, Tenant
 from headgate_guardrails.fold.timers import HORIZON_MS, fire_due, remember
-from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, stamp
+from headgate_guardrails.fold.turn import DEAD_LETTERS, LIFETIMES, Output, Turn, Witness, stamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2
 from headgate_streams.codec import decode_envelope
@@ -67,6 +69,8 @@ class Surroundings(NamedTuple):
     """Ticket keys by fingerprint."""
     newest_logic: int = LOGIC_VERSION
     """The newest logic version this process decides by; a test sets a lower one to act as an older binary."""
+    witness: Witness | None = None
+    """Is told what goes on; decides nothing."""
 
 
 def _nothing_to_read(_partition: int, first: int, end: int) -> Iterable[LogRecord]:
@@ -115,7 +119,8 @@ class GuardrailEngine:
         if self._holds:
             for hold in self._holds.get(record.offset, ()):
                 hold_tenant(state, hold)
-        turn = Turn(state, record.offset, self._surroundings.secrets, is_silent)
+        means = self._surroundings
+        turn = Turn(state, record.offset, means.secrets, is_silent, means.witness)
         if state.heap and state.heap[0][0] <= turn.clock:
             fire_due(turn)
         try:
@@ -130,7 +135,7 @@ class GuardrailEngine:
         state = self.state
         if state.logic_version < 2 and kind in _SINCE_2:
             raise BadRecord("TYPE_MISMATCH", "the envelope is of a kind that this version does not know")
-        if state.keys and kind in SIGNED:
+        if state.keys and (kind in SIGNED or is_fork(envelope)):
             check_signature(state, kind, envelope)
         if tenant_id == EVERY_TENANT:
             self._partition_record(turn, kind, envelope)
@@ -294,8 +299,17 @@ def _start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope
     lifetime.priority = start.priority
     lifetime.ticket_key = turn.state.ticket_key
     lifetime.issued_at = issued_ms
+    flow = Flow(turn, tenant, lifetime)
+    if start.HasField("fork"):
+        fault = forking.take_up(flow, start.fork)
+        if fault:
+            _refuse_start(turn, tenant, envelope, fault)
+            return
     tenant.lifetimes.add(lifetime)
-    begin(Flow(turn, tenant, lifetime))
+    if start.HasField("fork"):
+        forking.begin(flow, start.fork)
+    else:
+        begin(flow)
 
 
 def _refuse_start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, reason: str) -> None:

@@ -12,7 +12,7 @@ from headgate_guardrails.fold.ledger import Amount, Spend
 from headgate_guardrails.fold.progressing import Step
 from headgate_guardrails.fold.terms import terms_of
 from headgate_protos.v1 import common_pb2 as pb
-from headgate_protos.v1 import control_pb2, task_pb2
+from headgate_protos.v1 import control_pb2, execution_pb2, task_pb2
 
 
 class Work(NamedTuple):
@@ -89,6 +89,23 @@ class Join:
         """When it stops waiting, 0 for never."""
 
 
+class Guard:
+    """What guards the external effects of a lifetime that repeats another one's history."""
+
+    __slots__ = ("message", "stubs")
+
+    def __init__(self, message: execution_pb2.LifetimeFork) -> None:
+        self.message = message
+        """Its origin, absent below a fork, the stubs and what is allowed; nothing else."""
+        self.stubs = {(one.visit.node_id, one.visit.iteration): one for one in message.stubs}
+        """Recorded results by (task, iteration)."""
+
+    def allows(self, node_id: str) -> bool:
+        """Whether a task's effects may happen again."""
+        allowed = self.message.effects_allowed
+        return node_id in allowed or "*" in allowed
+
+
 class NodeTally:
     """Visits of a lifetime to a node, and what they cost."""
 
@@ -110,6 +127,7 @@ class Lifetime:
         "delayed",
         "depth",
         "ended_at",
+        "fork",
         "graph_key",
         "graphs",
         "inflight",
@@ -212,6 +230,8 @@ class Lifetime:
         self.wall_due = 0
         """When a rule about wall time is next asked although nothing happens, 0 for never."""
         self.violations: list[control_pb2.GuardrailViolation] = []
+        self.fork: Guard | None = None
+        """Set for a fork and for the sub-graphs below one."""
         self.closing = 0
         """When an ended lifetime is reduced to a tombstone, 0 while it runs."""
         self.is_stirred = True

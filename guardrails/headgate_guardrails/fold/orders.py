@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import is_name
@@ -20,6 +21,9 @@ from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, task_pb2
+
+if TYPE_CHECKING:
+    from headgate_guardrails.policy import Rule
 
 MAX_COMMANDS = 1_000
 """Command ids a tenant's state remembers, so that a repeated command is ignored."""
@@ -86,8 +90,8 @@ def _freeze_or_thaw(turn: Turn, tenant: Tenant, command: control_pb2.OperatorCom
         raise BadRecord("BAD_COMMAND", f"{kind} needs a lifetime")
 
 
-def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> None:
-    order = envelope.command.raise_budget
+def find_cap(turn: Turn, tenant: Tenant, order: control_pb2.RaiseBudget) -> tuple[tuple[str, str, str], Rule]:
+    """Return the key under which a raised cap is kept, and its rule; raises BadRecord BAD_COMMAND."""
     metric = "cost_nano_usd" if order.metric == "cost_usd" else order.metric
     # A tenant's own policy comes before one of the platform; "*name" means the platform's.
     policy = tenant.policies.in_force.get(order.policy)
@@ -102,7 +106,12 @@ def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionE
         )
     if not 0 <= order.value <= 2**62:
         raise BadRecord("BAD_COMMAND", "a cap is between 0 and 2^62")
-    key = (book_of(policy.policy.name, platform=platform), rule.name, metric)
+    return (book_of(policy.policy.name, platform=platform), rule.name, metric), rule
+
+
+def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> None:
+    order = envelope.command.raise_budget
+    key, rule = find_cap(turn, tenant, order)
     if envelope.lifetime_id:
         if rule.scope == "tenant":
             raise BadRecord("BAD_COMMAND", f"rule {rule.name} caps the tenant: raise it without a lifetime")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headgate_graphs.progress import Fork, Lineage
 from headgate_guardrails.fold.ledger import Amount, Spend
-from headgate_guardrails.fold.lifetime import InFlight, Join, Lifetime, NodeTally, Orphan, Run, Work
+from headgate_guardrails.fold.lifetime import Guard, InFlight, Join, Lifetime, NodeTally, Orphan, Run, Work
 from headgate_guardrails.fold.progressing import Step
 from headgate_protos.v1 import state_pb2 as pb
 
@@ -151,6 +151,8 @@ def write_lifetime(into: pb.LifetimeState, lifetime: Lifetime) -> None:
     into.start_input.CopyFrom(lifetime.start_input)
     if lifetime.outcome is not None:
         into.outcome.CopyFrom(lifetime.outcome)
+    if lifetime.fork is not None:
+        into.fork.CopyFrom(lifetime.fork.message)
     write_spend(into.spend, lifetime.spend)
     for node_id, tally in lifetime.nodes.items():
         node = into.nodes.add(node_id=node_id, iterations=tally.iterations)
@@ -255,6 +257,7 @@ _IDENTITY = frozenset({"lifetime_id", "graph_id", "graph_version"})
 """What a lifetime is made with."""
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "spend": to_spend,
+    "fork": Guard,
     "nodes": lambda kept: {one.node_id: _to_tally(one) for one in kept},
     "inflight": lambda kept: {one.execution_id: _to_flight(one) for one in kept},
     "parked": _to_works,

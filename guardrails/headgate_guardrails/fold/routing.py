@@ -23,6 +23,20 @@ JoinKey = tuple[str, str]
 
 def begin(flow: Flow) -> None:
     """Begin a lifetime that has just been made: show it, arm its timers, dispatch the entry node."""
+    enter(flow)
+    set_out(flow)
+
+
+def set_out(flow: Flow) -> None:
+    """Dispatch what a lifetime that has just been entered begins with."""
+    lifetime = flow.lifetime
+    ending.settle_down(flow)
+    if lifetime.is_live:  # now what was dispatched is due before that, and needs no second entry of the heap
+        flow.arm(lifetime.deadline)
+
+
+def enter(flow: Flow) -> None:
+    """Do the same, and leave the entry node on the agenda."""
     lifetime, turn = flow.lifetime, flow.turn
     graph = lifetime.graphs.graph
     move(lifetime, pb.LIFETIME_STATUS_RUNNING)
@@ -32,9 +46,6 @@ def begin(flow: Flow) -> None:
     flow.control.view(lifetime)
     is_task = isinstance(lifetime.graphs.nodes[graph.entry], Task)
     _visit(flow, graph.entry, (), (), lifetime.start_input if is_task else None, ())
-    ending.settle_down(flow)
-    if lifetime.is_live:  # now what was dispatched is due before that, and needs no second entry of the heap
-        flow.arm(lifetime.deadline)
 
 
 def watch_age(flow: Flow) -> None:
@@ -50,6 +61,8 @@ def watch_age(flow: Flow) -> None:
 
 def task_done(flow: Flow, work: Work, done_id: str, execution: task_pb2.TaskExecution) -> None:
     """Send a task's accepted result on."""
+    if flow.turn.witness is not None:
+        flow.turn.witness.went_on(flow, work, done_id, execution)
     lifetime, terms = flow.lifetime, flow.lifetime.terms[work.node_id]
     if terms.only_way:
         _strip(execution)
@@ -92,15 +105,22 @@ def plan_done(flow: Flow, work: Work, done_id: str, execution: plan_pb2.PlanExec
         if routes.fault:
             return routes.fault
         if routes.final:
+            _decided(flow, work, done_id, execution)
             lifetime.outcome = payload_of(result)
             ending.end(flow, pb.LIFETIME_STATUS_COMPLETED, "")
             return ""
         hops = routes.hops
+    _decided(flow, work, done_id, execution)
     value, given = payload_of(result), result.next_inputs
     own = {one.task_id: one.input_data for one in given} if given else {}
     for target, lineage in hops:
         _visit(flow, target, lineage, (done_id,), own.get(target, value), ())
     return ""
+
+
+def _decided(flow: Flow, work: Work, done_id: str, execution: plan_pb2.PlanExecution) -> None:
+    if flow.turn.witness is not None:
+        flow.turn.witness.went_on(flow, work, done_id, execution)
 
 
 def deliver_failure(flow: Flow, failed_id: str, code: str, message: str) -> None:

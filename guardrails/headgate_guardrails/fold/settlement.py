@@ -25,7 +25,7 @@ from headgate_guardrails.fold.rules import REJECT
 from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
-from headgate_protos.v1 import plan_pb2
+from headgate_protos.v1 import plan_pb2, task_pb2
 
 
 def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, report: Report, record: bytes) -> None:
@@ -115,7 +115,7 @@ def _accept(flow: Flow, flight: InFlight, report: Report) -> None:
         ending.pause(flow, reason, 0)
     evaluator = flow.tenant.evaluator
     if evaluator is not None:
-        step = _step(flow, work, report, evaluator.trail_length) if evaluator.trail_length else None
+        step = tread(flow, work, report.result) if evaluator.trail_length else None
         matches = judge(flow, report, step)
         if matches:
             verdict = obey_rules(flow, matches, done_id, work.node_id)
@@ -154,13 +154,13 @@ def _succeeded(flow: Flow, work: Work, report: Report) -> None:
         retry_failed(flow, work, done_id, error)
 
 
-def _step(flow: Flow, work: Work, report: Report, trail_length: int) -> Step:
+def tread(flow: Flow, work: Work, result: task_pb2.TaskResult | plan_pb2.PlanResult) -> Step:
     """Add what this execution looked like to the lifetime's trail, which rules about progress look at."""
     given = [work.input_data.SerializeToString(deterministic=True)] if work.input_data is not None else []
     given += [one.result.SerializeToString(deterministic=True) for one in work.upstreams]
-    made = report.result.SerializeToString(deterministic=True)
-    step = Step(work.node_id, fingerprint(given), fingerprint([made]), report.result.success)
-    trail = flow.lifetime.trail
+    made = result.SerializeToString(deterministic=True)
+    step = Step(work.node_id, fingerprint(given), fingerprint([made]), result.success)
+    trail, evaluator = flow.lifetime.trail, flow.tenant.evaluator
     trail.append(step)
-    del trail[:-trail_length]
+    del trail[: -evaluator.trail_length if evaluator is not None else None]
     return step

@@ -34,6 +34,7 @@ class Terms:
 
     __slots__ = (
         "form",
+        "has_effects",
         "hold",
         "is_counted",
         "is_leased",
@@ -55,6 +56,8 @@ class Terms:
         self.is_plan = isinstance(node, Plan)
         self.is_served = self.is_plan or node.type not in NOBODY_SERVES
         """Whether workers serve it: it is dispatched as an input."""
+        self.has_effects = isinstance(node, Task) and node.config.effects == "external"
+        """Whether it changes things outside, which a fork must not do again unasked."""
         self.hold = _hold_of(node)
         """What the rules are asked about at admission, and what a run is charged that says nothing."""
         self.reserved = self.hold if self.is_served else NOTHING

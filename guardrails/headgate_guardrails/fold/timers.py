@@ -117,6 +117,8 @@ def _ring(flow: Flow, kind: int, timer_id: str) -> None:
         close_orphan(flow.turn, flow.tenant, lifetime, timer_id)
     elif kind == JOIN:
         plan_id, _, visit = timer_id.partition("/")
+        if flow.turn.witness is not None:
+            flow.turn.witness.gave_up(flow, plan_id, visit)
         routing.give_up(flow, (plan_id, visit), "JOIN_TIMEOUT: nothing more is waited for")
     elif kind == WALL:
         _ask_age(flow)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from headgate_guardrails.fold.lifetime import Lifetime
+from headgate_guardrails.fold.lifetime import Lifetime, Work
 from headgate_guardrails.fold.state import PartitionState, Tenant
 from headgate_guardrails.fold.wire import integer, small
+
+if TYPE_CHECKING:
+    from headgate_guardrails.fold.flow import Flow
 
 TASK_INPUTS = "task-inputs"
 PLAN_INPUTS = "plan-inputs"
@@ -70,10 +73,20 @@ _SOURCE_PARTITION, _SOURCE_OFFSET, _SOURCE_INDEX = b"\x08", b"\x10", b"\x18"
 """The fields of a Source."""
 
 
+class Witness(Protocol):
+    """Is told what became of each visit, in the order in which the fold takes it."""
+
+    def went_on(self, flow: Flow, work: Work, own_id: str, execution: Any) -> None:
+        """A visit's result, a TaskExecution or a PlanExecution, goes on to what follows."""
+
+    def gave_up(self, flow: Flow, plan_id: str, visit: str) -> None:
+        """A join's time is over; `visit` is the execution that had sent out the branches."""
+
+
 class Turn:
     """What the verbs need while one record is folded."""
 
-    __slots__ = ("clock", "is_silent", "offset", "outputs", "secrets", "state")
+    __slots__ = ("clock", "is_silent", "offset", "outputs", "secrets", "state", "witness")
 
     def __init__(
         self,
@@ -81,6 +94,7 @@ class Turn:
         offset: int,
         secrets: Mapping[str, bytes] = MappingProxyType({}),
         is_silent: bool = False,
+        witness: Witness | None = None,
     ) -> None:
         self.state = state
         self.offset = offset
@@ -88,6 +102,8 @@ class Turn:
         """Ticket keys by fingerprint."""
         self.is_silent = is_silent
         """Whether nobody wants the outputs: then none need be made. It changes nothing in the state."""
+        self.witness = witness
+        """Is told what goes on, for who folds a log to learn its history; decides nothing."""
         self.clock = state.clock_ms
         self.outputs: list[Output] = []
 
