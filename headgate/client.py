@@ -331,10 +331,13 @@ class Client:
         path = self.settings.signing_key
         if path is None:
             return
-        from headgate_guardrails.fold.authority import SIGNED  # few clients need it, nor the library behind
+        from headgate_guardrails.fold.authority import (  # few clients need it, nor the library behind
+            SIGNED,
+            is_fork,
+        )
         from headgate_streams.signing import SigningKey
 
-        if envelope.WhichOneof("payload") not in SIGNED:
+        if envelope.WhichOneof("payload") not in SIGNED and not is_fork(envelope):
             return
         if self._signing_key is None:
             self._signing_key = SigningKey.load(path)

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from headgate_graphs.units import format_duration
 from headgate_protos.v1.common_pb2 import ExecutionStatus, LifetimeStatus
 from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent, GuardrailViolation, PolicyScope
+from headgate_protos.v1.execution_pb2 import ForkOrigin
 
 TERMINAL = frozenset({"completed", "failed", "aborted", "rejected"})
 """Statuses after which a lifetime does nothing more."""
@@ -70,6 +71,11 @@ def nested(node: str, lifetime_id: str, depth: int) -> str:
 def shortened(text: str, most: int = SHOWN_WHY) -> str:
     """Return `text` cut to what a line of a table can bear; `--json` has all of it."""
     return text if len(text) <= most else text[:most] + "…"
+
+
+def fork_words(origin: ForkOrigin) -> str:
+    """Return what a lifetime was forked from."""
+    return f"forked from {origin.lifetime_id} at offset {origin.offset}"
 
 
 def amount(metric: str, value: int) -> str:

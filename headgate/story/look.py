@@ -33,6 +33,7 @@ svg .in-band { fill: var(--soft); font-size: 10px }
 .run.rejected, .life.rejected, i.rejected { fill: var(--rejected); background: var(--rejected) }
 .held, .run.held-back, .life.paused, i.held-back { fill: var(--held); background: var(--held) }
 .run.aborted, .life.aborted, i.aborted { fill: var(--aborted); background: var(--aborted) }
+i.repeated, .run.repeated { fill: var(--wait); background: var(--wait) }
 i.running { background: var(--running) }
 .mark { color: var(--soft) } .mark path { stroke: currentColor; stroke-dasharray: 3 3; fill: none }
 .mark circle { fill: currentColor }

@@ -16,7 +16,8 @@ from headgate.story.gantt import gantt
 from headgate.story.look import SCRIPT, STYLE
 from headgate.story.model import Story
 from headgate.story.spending import DRAWN, Points, Records, cap_lines, charges_in, charges_of, spent
-from headgate.words import metric_word, shortened, usd, violation_line
+from headgate.story.telling import HELD_BACK, REPEATED
+from headgate.words import fork_words, metric_word, shortened, usd, violation_line
 from headgate_graphs.units import format_duration
 from headgate_replay.pages import page, table
 
@@ -70,6 +71,8 @@ def _head(story: Story, lifetime_id: str, axis: Axis) -> Iterator[str]:
     if view is not None:
         yield f'<p class="soft">graph {escape(view.graph_id)} {escape(view.graph_version)} '
         yield f"of tenant {escape(story.tenant)}, from {when_words(axis.begin_ms)}</p>"
+        if view.HasField("fork_of"):
+            yield f'<p class="soft">{escape(fork_words(view.fork_of))}</p>'
         why = [f"stopped by {violation_line(one)}" for one in view.violations]
         why = why or ([view.reason] if view.reason else [])
         yield from (f'<p class="reason">{escape(line)}</p>' for line in why)
@@ -88,12 +91,13 @@ def _figures(story: Story, lifetime_id: str, axis: Axis) -> list[tuple[str, str]
         # What the gate charged for runs that died is in the view alone.
         cost = max(cost, life.view.usage.cost_nano_usd)
         tokens = max(tokens, life.view.usage.tokens_used)
+    ran = sum(1 for one in story.steps.values() if one.status not in (REPEATED, HELD_BACK))
     below = len(story.lives) - (1 if lifetime_id else 0)
     return [
         ("took", _duration(axis.end_ms - axis.begin_ms)),
         ("cost", usd(cost)),
         ("tokens", f"{tokens:,}"),
-        ("executions", f"{sum(1 for one in story.steps.values() if one.asked_ms or one.ended_ms):,}"),
+        ("executions", f"{ran:,}"),
         ("control events", f"{len(story.notes):,}"),
         *([("sub-graphs" if lifetime_id else "lifetimes", f"{below:,}")] if below else []),
     ]

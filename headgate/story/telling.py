@@ -20,6 +20,7 @@ from headgate.words import (
     violation_line,
 )
 from headgate_catalog.happening import Happening
+from headgate_graphs.ids import execution_id
 from headgate_graphs.model import AgentGraph
 from headgate_protos.v1.common_pb2 import ExecutionError, ExecutionHeaders
 from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand
@@ -28,6 +29,8 @@ from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
 
 HELD_BACK = "held back"
+REPEATED = "repeated"
+"""Status of what a fork takes from the record and does not run."""
 TONES = {
     "WARN": "warn",
     "THROTTLE_EXECUTION": "hold",
@@ -55,6 +58,8 @@ def _take(story: Story, one: Happening) -> None:
     match one.message:
         case LifetimeStart():
             life = _life(story, one)
+            if life.start is None:
+                _repeated(story, one, one.message)
             life.start, life.began_ms = life.start or one.message, life.began_ms or one.when_ms
         case LifetimeView():
             _viewed(story, one, one.message)
@@ -68,6 +73,27 @@ def _take(story: Story, one: Happening) -> None:
             _controlled(story, one, one.message)
         case OperatorCommand():
             _ordered(story, one, one.message)
+
+
+def _repeated(story: Story, one: Happening, start: LifetimeStart) -> None:
+    """A fork's history was not run: each visit of it is told as a record of where it comes from."""
+
+    def id_of(node_id: str, iteration: int) -> str:
+        return str(execution_id(story.tenant, one.lifetime_id, node_id, iteration, 1))
+
+    for place, visit in enumerate(start.fork.prefix):
+        if visit.HasField("join_timeout"):
+            continue
+        node, iteration = visit.visit.node_id, visit.visit.iteration
+        own = id_of(node, iteration)
+        step = Step(own, one.lifetime_id, (one.order[0], 0, place + 1), node, iteration=iteration, attempt=1)
+        step.kind = "plan" if visit.HasField("plan_result") else "task"
+        step.upstream = tuple(id_of(up.node_id, up.iteration) for up in visit.upstream)
+        step.status, step.began_ms, step.ended_ms = REPEATED, one.when_ms, one.when_ms
+        step.who = f"record of {start.fork.origin.lifetime_id}"
+        chosen = visit.plan_result.next_task_ids
+        step.outcome = _error_words(visit.task_result.error) or ("→ " + ", ".join(chosen) if chosen else "")
+        story.steps[own] = step
 
 
 def _life(story: Story, one: Happening) -> Life:
@@ -138,7 +164,7 @@ def _delivered(story: Story, one: Happening, delivered: TaskExecution) -> None:
     """What a plan is handed says how a step ended that no worker has reported on."""
     step = _step(story, one, delivered.headers.execution_id)
     _identify(step, delivered.headers, "task")
-    if step.ended_ms is None or not step.outcome:
+    if step.status != REPEATED and (step.ended_ms is None or not step.outcome):
         step.ended_ms = step.ended_ms or one.when_ms
         step.status = execution_word(delivered.headers.status)
         step.outcome = _error_words(delivered.result.error)

@@ -82,7 +82,12 @@ def _note(found: Sealed, payload: Payload, *, is_meant: bool) -> None:
 def _payloads(envelope: ExecutionEnvelope) -> Iterator[Payload]:
     kind = envelope.WhichOneof("payload")
     if kind == "lifetime_start":
-        yield envelope.lifetime_start.input
+        start = envelope.lifetime_start
+        yield start.input
+        for one in (*start.fork.prefix, *start.fork.stubs):
+            result = one.task_result if one.HasField("task_result") else one.plan_result
+            yield payload_of(result)
+            yield from (given.input_data for given in one.plan_result.next_inputs)
     elif kind == "task_execution":
         yield envelope.task_execution.input_data
         yield payload_of(envelope.task_execution.result)

@@ -11,7 +11,7 @@ from headgate_protos.v1.execution_pb2 import ForkOrigin, LifetimeFork, RecordedV
 from headgate_replay.history import History
 
 MAX_FORK_BYTES = 900_000
-"""A history above this does not fit into a record of the log; large values are references and count little."""
+"""A history above this does not fit into a record of the log; large values are mere references."""
 
 
 def offset_of(history: History, at: str) -> int:
@@ -28,8 +28,8 @@ def offset_of(history: History, at: str) -> int:
             return offset
     known = ", ".join(f"{one.visit.node_id}#{one.visit.iteration}" for _, own, one in history.visits if own)
     raise UserError(
-        f"--at {at[:160]!a} is no event of {history.lifetime_id}: give an offset of the log, an execution id, "
-        f"or one of {known or 'none: nothing has come to a result'}"
+        f"--at {at[:160]!a} is no event of {history.lifetime_id}: give an offset of the log, an execution "
+        f"id, or one of {known or 'none: nothing has come to a result'}"
     )
 
 

@@ -16,7 +16,13 @@ from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import EVERY_TENANT, tenant_id
 from headgate_protos.v1.common_pb2 import BlobReference, ExecutionHeaders, Payload
 from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent
-from headgate_protos.v1.execution_pb2 import DeadLetter, ExecutionEnvelope, LetterRequeued, LifetimeView
+from headgate_protos.v1.execution_pb2 import (
+    DeadLetter,
+    ExecutionEnvelope,
+    LetterRequeued,
+    LifetimeView,
+    RecordedVisit,
+)
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
@@ -172,7 +178,11 @@ def _check_envelope(envelope: ExecutionEnvelope, tenant: str) -> str:
         for given in own if own else ():  # to begin going through an empty one takes 1 µs
             _check_payload(given.input_data, tenant)
     elif kind == "lifetime_start":
-        _check_payload(envelope.lifetime_start.input, tenant)
+        start = envelope.lifetime_start
+        _check_payload(start.input, tenant)
+        if start.HasField("fork"):
+            for one in (*start.fork.prefix, *start.fork.stubs):
+                _check_recorded(one, tenant)
     elif kind == "command":
         command = envelope.command
         if command.WhichOneof("command") == "complete":
@@ -188,6 +198,15 @@ def _check_execution(execution: TaskExecution | PlanExecution, tenant: str) -> N
     _check_execution_headers(execution.headers)
     if execution.result.HasField("blob_reference"):
         _check_reference(execution.result.blob_reference, tenant)
+
+
+def _check_recorded(one: RecordedVisit, tenant: str) -> None:
+    """Refuse a repeated result that names another value than the tenant's own, as a worker's would be."""
+    for result in (one.task_result, one.plan_result):
+        if result.HasField("blob_reference"):
+            _check_reference(result.blob_reference, tenant)
+    for given in one.plan_result.next_inputs:
+        _check_payload(given.input_data, tenant)
 
 
 def _check_payload(payload: Payload, tenant: str) -> None:

@@ -52,12 +52,12 @@ def raise_budget(
         raise UserError("a lifetime and --whole-tenant exclude each other: give one of them")
     tenant, client = open_for(place, lifetime)
     with client:
-        wire = _wire_metric(client, tenant, policy, rule, metric, lifetime)
+        wire = wire_metric(client, tenant, policy, rule, metric, lifetime)
         order = orders.raise_budget(policy, rule, wire, cap_value(wire, value))
         give(place, client, tenant, lifetime or "", order, lifetime or f"tenant {tenant}")
 
 
-def _wire_metric(
+def wire_metric(
     client: Client, tenant: str, policy: str, rule: str, metric: str | None, lifetime: str | None
 ) -> str:
     """Return the metric to raise as the wire names it, checked against the policies in force."""

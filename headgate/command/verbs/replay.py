@@ -13,6 +13,7 @@ from headgate.command.moments import read_moment
 from headgate.command.place import Place
 from headgate.command.progress import reading_progress, write_report
 from headgate.command.verb import verb
+from headgate.command.verbs import fork
 
 if TYPE_CHECKING:
     from headgate_replay.reading.moments import Moment, Range
@@ -118,11 +119,12 @@ def _moment(given: str | None, option: str) -> Moment | None:
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    replay = typer.Typer(no_args_is_help=True, help="Read the log again: verify what was decided.")
+    replay = typer.Typer(no_args_is_help=True, help="Read the log again: verify what was decided, or fork a run.")
     verb(
         replay,
         "verify",
         example="""headgate replay verify --kafka localhost:9092 --report verify.json
         headgate replay verify --from 2h --from-checkpoint --tenant acme""",
     )(replay_verify)
+    fork.add_to(replay)
     app.add_typer(replay, name="replay")

@@ -100,7 +100,11 @@ def _say_lifetime(place: Place, lifetime: str, state: LifetimeState) -> None:
 
 def _kin_lines(state: LifetimeState) -> list[str]:
     """Return what started it, and how fast it stopped."""
+    from headgate.words import fork_words
+
     view, lines = state.view, []
+    if view is not None and view.HasField("fork_of"):
+        lines.append(fork_words(view.fork_of))
     if view is not None and view.parent_lifetime_id:
         lines.append(f"sub-graph of {view.parent_lifetime_id}, execution {view.parent_execution_id}")
     if view is not None and view.HasField("stop_latency"):

@@ -14,6 +14,7 @@ from headgate.words import (
     control_word,
     event_words,
     execution_word,
+    fork_words,
     moment,
     nested,
     shortened,
@@ -72,7 +73,7 @@ def timeline_row(happening: Happening, steps: dict[str, Step]) -> dict[str, Any]
             row["why"] = _cause(steps.get(message.headers.execution_id))
         case LifetimeStart():
             row |= {"what": "start", "who": message.issued_by}
-            row["why"] = f"graph {message.graph_id} {message.graph_version or '(newest)'}"
+            row["why"] = _start_why(message)
         case OperatorCommand():
             row |= {"what": "command", "who": message.issued_by, "status": _order(message)}
             row["why"] = order_words(message)
@@ -86,6 +87,16 @@ def timeline_row(happening: Happening, steps: dict[str, Step]) -> dict[str, Any]
             row |= {name: getattr(message, name) or "" for name in ("iteration", "attempt")}
             row |= {"node": message.node_id, "execution": message.execution_id}
     return row
+
+
+def _start_why(start: LifetimeStart) -> str:
+    """Return the graph, and what a fork repeats and changes."""
+    said = f"graph {start.graph_id} {start.graph_version or '(newest)'}"
+    if not start.HasField("fork"):
+        return said
+    fork = start.fork
+    repeated = f"{fork_words(fork.origin)}, {len(fork.prefix)} visits repeated"
+    return " · ".join((said, repeated, *fork.changes))
 
 
 def _cause(step: Step | None) -> str:
@@ -190,6 +201,7 @@ def _life_row(life: Life) -> dict[str, Any]:
     view = life.view
     graph = f"graph {view.graph_id} {view.graph_version}" if view is not None else ""
     usage = view.usage if view is not None else ResourceUsage()
+    forked = fork_words(view.fork_of) if view is not None and view.HasField("fork_of") else ""
     return {
         "what": life.lifetime_id,
         "status": life.status,
@@ -198,7 +210,7 @@ def _life_row(life: Life) -> dict[str, Any]:
         "cost": usd(usage.cost_nano_usd) if usage.cost_nano_usd else "",
         "tokens": f"{usage.tokens_used:,}" if usage.tokens_used else "",
         "who": life.start.issued_by if life.start is not None else "",
-        "why": ": ".join(filter(None, (graph, view.reason if view is not None else ""))),
+        "why": " · ".join(filter(None, (graph, forked, view.reason if view is not None else ""))),
     }
 
 

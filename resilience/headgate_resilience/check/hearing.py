@@ -7,6 +7,7 @@ from headgate_protos.v1 import control_pb2
 from headgate_resilience.check.facts import Dispatch, Event, Given, View
 from headgate_resilience.check.model import joins
 from headgate_resilience.check.model.caps import Caps
+from headgate_resilience.check.model.forks import repeat_history
 from headgate_resilience.check.model.ledger import Work
 from headgate_resilience.check.model.life import Life, Lineage, Visit, id_of
 from headgate_resilience.check.model.partition import HORIZON_MS, Partition
@@ -75,6 +76,9 @@ class Hearing:
     def _begun(self, life: Life) -> Life:
         if life.shape is not None:
             life.expect(life.shape.entry, (), ())
+        fork = self._all.forks.get(life.key)
+        if fork is not None:
+            repeat_history(life, fork)
         return life
 
     def _child(self, view: View, where: str) -> Life | None:

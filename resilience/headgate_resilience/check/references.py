@@ -78,6 +78,11 @@ def _read(store: BlobStore, tenant: str, uri: str, size: int, sha256: str) -> tu
 def _blobs(payload: Any, kind: str) -> Iterator[Any]:
     if kind == "lifetime_start":
         yield payload.input.blob
+        for one in (*payload.fork.prefix, *payload.fork.stubs):
+            kind = one.WhichOneof("outcome")
+            if kind in ("task_result", "plan_result"):
+                yield getattr(one, kind).blob_reference
+            yield from (given.input_data.blob for given in one.plan_result.next_inputs)
     elif kind in ("task_execution", "plan_execution"):
         yield payload.result.blob_reference
         if kind == "task_execution":

@@ -163,6 +163,11 @@ class Walk:
         if key not in self.known.started:
             self._findings.counts["starts"] += 1
         self.known.started.setdefault(key, record.offset)
+        start = envelope.lifetime_start
+        if not known and key not in self.known.forks and start.HasField("fork"):
+            self.known.forks[key] = start.fork
+            for order in start.fork.budgets:
+                self.caps.raise_budget(*key, order)
         if known or self.known.outputs.is_partial(View):
             return
         answered = any(

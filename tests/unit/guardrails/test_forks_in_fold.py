@@ -188,7 +188,6 @@ def test_rules_are_not_asked_about_history_and_caps_count_what_runs_after() -> N
     run.answer("p1", {"plan": 3}, next=["t1"])
     run.answer("t1", 3, used=pb.ResourceUsage(tokens_used=10))
     assert run.status("run-2") == "RUNNING"
-    assert run.view("run-2").status != 0
 
 
 def test_a_cap_may_differ_in_a_fork_and_one_that_is_none_is_refused() -> None:

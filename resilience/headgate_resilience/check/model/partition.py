@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import Any
 
 from headgate_resilience.check.findings import Findings
 from headgate_resilience.check.model.ledger import Account, Sums
@@ -43,6 +44,8 @@ class Partition:
         self.closed: dict[Key, Closed] = {}
         self.started: dict[Key, int] = {}
         """Offset of the first start of each lifetime that a client asked for."""
+        self.forks: dict[Key, Any] = {}
+        """What those begin with that repeat another lifetime's history."""
         self.refused: set[Key] = set()
         """Starts that were answered with REJECTED."""
         self.graphs: dict[tuple[str, str, str], Shape | None] = {}
