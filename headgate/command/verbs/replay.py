@@ -119,7 +119,9 @@ def _moment(given: str | None, option: str) -> Moment | None:
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
-    replay = typer.Typer(no_args_is_help=True, help="Read the log again: verify what was decided, or fork a run.")
+    replay = typer.Typer(
+        no_args_is_help=True, help="Read the log again: verify what was decided, or fork a run."
+    )
     verb(
         replay,
         "verify",
