@@ -95,7 +95,7 @@ def test_a_capture_in_slices_while_records_are_folded_is_the_state_at_which_it_w
     assert world.between.slices >= 5
 
 
-@pytest.mark.parametrize("mutation", (*MUTATIONS, *TORN_CAPTURES), ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *TORN_CAPTURES], ids=lambda mutation: mutation.__name__)
 def test_the_oracle_sees_a_deliberate_bug(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation(monkeypatch)
     try:
