@@ -25,6 +25,7 @@ from headgate_graphs.model import AgentGraph
 from headgate_guardrails.fold.engine import GuardrailEngine
 from headgate_guardrails.fold.evaluator import PolicyEvaluator
 from headgate_guardrails.fold.state import PartitionState
+from headgate_guardrails.fold.turn import Output
 from headgate_guardrails.policy import Policy
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import execution_pb2, plan_pb2, task_pb2
@@ -132,9 +133,13 @@ class Log:
             todo += self._answer(todo.pop(0))
 
     def _append(self, lifetime_id: str, **payload: Any) -> list[Any]:
+        outputs = self._fold(lifetime_id, **payload)
+        return [output.message for output in outputs if output.topic.endswith("inputs")]
+
+    def _fold(self, lifetime_id: str, **payload: Any) -> list[Output]:
         record = record_of(lifetime_id, len(self.records), **payload)
         self.records.append(record)
-        return [output.message for output in self.engine.apply(record) if output.topic.endswith("inputs")]
+        return self.engine.apply(record)
 
     def _answer(self, message: Any) -> list[Any]:
         headers, run_id = message.headers, f"r{len(self.records):031d}"

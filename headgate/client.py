@@ -19,17 +19,18 @@ from headgate.answering import ANSWER_S, Answer, wait_for_answer, wait_for_answe
 from headgate.following import Happening, follow
 from headgate.observing import Observer
 from headgate.outcome import Outcome, outcome_of
-from headgate.overview import Freeze, Overview, Waiting, freezes, overview, waiting_in
+from headgate.overview import Freeze, Overview, Waiting, freezes, overview, today, waiting_in
 from headgate.quarantine import Quarantine
 from headgate.versions import PolicyVersion
 from headgate.words import TERMINAL, status_word
+from headgate_catalog.spend import NOTHING, Period, Spend, SpendBy
 from headgate_graphs.errors import UserError
 from headgate_graphs.ids import EVERY_TENANT, is_name, is_tenant_id
 from headgate_graphs.loading import graph_from_json
 from headgate_graphs.model import AgentGraph, AgentLifetime
 from headgate_guardrails.policy import Policy
 from headgate_protos.v1.control_pb2 import OperatorCommand
-from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView
+from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, GraphRegistered, LifetimeView
 from headgate_streams.blobs import BlobStore
 from headgate_streams.limits import MAX_DEPTH, MAX_JSON_BYTES, is_too_deep
 from headgate_streams.opening import open_blob_store, open_log
@@ -205,10 +206,21 @@ class Client:
 
     def overview(self, tenant: str) -> Overview:
         """Return what a tenant's work looks like now; reads all that the log holds of it."""
-        views = self.lifetimes(tenant)
-        made = overview(tenant, views, self.observer.records(tenant), int(time.time() * 1000))
+        spent = self.spend(SpendBy.TENANT, today(int(time.time() * 1000)), tenant).get(tenant, NOTHING)
+        made = overview(tenant, self.lifetimes(tenant), spent, self.frozen(tenant))
         made.quarantine = self.quarantine(tenant)
         return made
+
+    def spend(self, by: SpendBy, within: Period, tenant: str | None = None) -> dict[str | int, Spend]:
+        """Return what was spent, by key, by one tenant or by all; an hour's key is its beginning in Unix ms.
+
+        Reads all that the log holds of it; what counts as spent is said in `headgate_catalog.spend`.
+        """
+        return self.observer.spend(by, within, tenant)
+
+    def graphs(self, tenant: str) -> list[GraphRegistered]:
+        """Return every graph version registered for a tenant, first registration first."""
+        return self.observer.graphs(tenant)
 
     def running(self) -> dict[str, int | None]:
         """Return how many processes serve the log, by what they are; None where the log does not tell.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from headgate.accepted import Signatures
 from headgate.family import Family, depths_of
 from headgate.quarantine import Quarantine, quarantine_in
 from headgate.reading import count_partitions, partitions_of, read_to_now
+from headgate.spending import spend_in
 from headgate.versions import PolicyVersion, policy_versions
 from headgate.words import TERMINAL, millis, status_word
-from headgate_catalog.happening import Happening, read_happening
+from headgate_catalog.happening import Happening, place_of, read_happening
+from headgate_catalog.spend import Period, Spend, SpendBy
 from headgate_graphs.errors import BadRecord, UserError
 from headgate_graphs.ids import EVERY_TENANT
 from headgate_protos.v1.control_pb2 import ExecutionEvent
@@ -80,8 +82,20 @@ class Observer:
             lambda where, first: max(first, self._log.offset_at(where, since_ms)) if since_ms else first,
         )
         read = (read_happening(record, self._topics, tenant) for record in records)
-        found = [own for one in read if one is not None for own in family.take(one)]
-        return _within(sorted(found, key=lambda one: one.order))
+        return history_of(family, (one for one in read if one is not None))
+
+    def spend(self, by: SpendBy, within: Period, tenant: str | None = None) -> dict[str | int, Spend]:
+        """Return what was spent, by key, by one tenant or all; an hour's key is its beginning in Unix ms."""
+        names, count = [self._topics.executions, self._topics.lifetimes], self.partitions()
+        whole = partitions_of(self._log, names)
+        mine = whole if tenant is None else [self._home(name, tenant) for name in names]
+        read = (
+            one
+            for record in read_to_now(self._log, mine)
+            if (one := read_happening(record, self._topics, tenant)) is not None
+            and partition_for(one.tenant_id, count) == record.partition
+        )
+        return spend_in(read, by, within)
 
     def between(
         self, tenant: str, since_ms: int, until_ms: int, *, dispatches_of: Sequence[str] = ()
@@ -101,17 +115,9 @@ class Observer:
             ],
             lambda where, first: max(first, self._log.offset_at(where, since_ms)),
         )
-        found: list[Happening] = []
-        for record in records:
-            one = read_happening(record, self._topics, tenant)
-            if one is None or not since_ms <= one.when_ms <= until_ms:
-                continue
-            found.append(replace(one, depth=depths.get(one.lifetime_id, 0)))
-            if len(found) > MAX_BETWEEN:
-                raise UserError(
-                    f"more than {MAX_BETWEEN:,} things happened to tenant {tenant} in this time: narrow it"
-                )
-        return sorted(found, key=lambda one: one.order)
+        read = (read_happening(record, self._topics, tenant) for record in records)
+        known = (one for one in read if one is not None and since_ms <= one.when_ms <= until_ms)
+        return in_order(known, depths, tenant)
 
     def _topics_of_inputs(self, queues: Sequence[str]) -> list[str]:
         makers = (self._topics.task_inputs, self._topics.plan_inputs)
@@ -168,6 +174,33 @@ class Observer:
         return TopicPartition(topic, partition_for(tenant, self.partitions()))
 
 
+def in_order(found: Iterable[Happening], depths: Mapping[str, int], tenant: str) -> list[Happening]:
+    """Return what happened to a tenant, each thing once, with its depth, in the gate's order.
+
+    Raises UserError when it is too much to be looked at.
+    """
+    known: dict[tuple[int, int, int], Happening] = {}
+    for one in found:
+        known.setdefault(one.order, replace(one, depth=depths.get(one.lifetime_id, 0)))
+        if len(known) > MAX_BETWEEN:
+            raise UserError(
+                f"more than {MAX_BETWEEN:,} things happened to tenant {tenant} in this time: narrow it"
+            )
+    return sorted(known.values(), key=lambda one: one.order)
+
+
+def history_of(family: Family, found: Iterable[Happening]) -> list[Happening]:
+    """Return what concerns a family, each thing once, in the gate's order.
+
+    A gate that takes over after a crash repeats outputs; one with a source that was there before is left out.
+    """
+    own: dict[tuple[int, int, int], Happening] = {}
+    for one in found:
+        for taken in family.take(one):
+            own.setdefault(taken.order, taken)
+    return _within(sorted(own.values(), key=lambda one: one.order))
+
+
 def _since(views: Sequence[LifetimeView], lifetime_id: str) -> int:
     """Return from when on there may be records of a lifetime, by the log's clock."""
     started = (view.started_at for view in views if view.lifetime_id == lifetime_id)
@@ -193,9 +226,5 @@ def _view(record: LogRecord, tenant: str) -> LifetimeView | None:
 
 
 def _hidden_by(known: LifetimeView | None, view: LifetimeView) -> bool:
-    """Whether a known terminal view hides a later record: a repeat from before the end says nothing new."""
-    return (
-        known is not None
-        and status_word(known.status) in TERMINAL
-        and status_word(view.status) not in TERMINAL
-    )
+    """Whether a known view hides a later record: a repeat of an earlier moment says nothing new."""
+    return known is not None and place_of(view) < place_of(known)

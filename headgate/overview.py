@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from headgate.quarantine import Quarantine
 from headgate.words import TERMINAL, status_word
-from headgate_protos.v1.common_pb2 import ResourceUsage
+from headgate_catalog.spend import NOTHING, Period, Spend
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView, WaitingView
 
 DAY_MS = 86_400_000
@@ -34,21 +34,6 @@ class Waiting:
 
     view: LifetimeView
     waiting: WaitingView
-
-
-@dataclass(slots=True)
-class Spent:
-    """What runs have reported, each run once."""
-
-    cost_nano_usd: int = 0
-    tokens_used: int = 0
-    runs: int = 0
-
-    def add(self, usage: ResourceUsage) -> None:
-        """Add one run."""
-        self.cost_nano_usd += usage.cost_nano_usd
-        self.tokens_used += usage.tokens_used
-        self.runs += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +65,8 @@ class Overview:
     """Lifetimes by status, sub-graphs among them."""
     below: int = 0
     """How many of them are sub-graphs."""
-    spent_today: Spent = field(default_factory=Spent)
-    """What runs have reported since midnight UTC; a run that died is charged its hold by the gate alone."""
+    spent_today: Spend = NOTHING
+    """Since midnight UTC, as `headgate spend` counts it."""
     frozen: list[Freeze] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     paused: list[LifetimeView] = field(default_factory=list)
@@ -93,20 +78,24 @@ class Overview:
 def overview(
     tenant_id: str,
     views: Sequence[LifetimeView],
-    records: Iterable[tuple[int, ExecutionEnvelope]],
-    now_ms: int,
+    spent_today: Spend,
+    frozen: list[Freeze],
 ) -> Overview:
-    """Return what the views and the log's (log time, record) say of a tenant. Pure."""
-    made = Overview(tenant_id)
+    """Return what views, spend and freezes together say of a tenant. Pure."""
+    made = Overview(tenant_id, spent_today=spent_today, frozen=frozen)
     made.statuses = dict(Counter(status_word(view.status) for view in views))
     made.below = sum(bool(view.parent_lifetime_id) for view in views)
     made.waiting = waiting_in(views)
     made.paused = [view for view in views if status_word(view.status) == "paused"]
     stops = (view.stop_latency for view in views if view.HasField("stop_latency"))
     made.latencies = Latencies(sorted(stop.ToMilliseconds() for stop in stops))
-    kept = list(_pick(records, now_ms - now_ms % DAY_MS, made.spent_today))
-    made.frozen = freezes(kept)
     return made
+
+
+def today(now_ms: int) -> Period:
+    """Return the day of a moment, in UTC."""
+    begin_ms = now_ms - now_ms % DAY_MS
+    return Period(begin_ms, begin_ms + DAY_MS)
 
 
 def waiting_in(views: Iterable[LifetimeView]) -> list[Waiting]:
@@ -134,20 +123,3 @@ def freezes(records: Iterable[tuple[int, ExecutionEnvelope]]) -> list[Freeze]:
                 order.graph_id, Freeze(order.graph_id, order.reason, command.issued_by, when_ms)
             )
     return list(frozen.values())
-
-
-def _pick(
-    records: Iterable[tuple[int, ExecutionEnvelope]], since_ms: int, spent: Spent
-) -> Iterable[tuple[int, ExecutionEnvelope]]:
-    """Yield the commands; add up what each run has reported since `since_ms`."""
-    runs: set[str] = set()
-    for when_ms, envelope in records:
-        kind = envelope.WhichOneof("payload")
-        if kind == "command":
-            yield when_ms, envelope
-        elif when_ms >= since_ms and kind in ("task_execution", "plan_execution"):
-            done = getattr(envelope, kind)
-            run = done.headers.run_id or done.headers.execution_id
-            if run not in runs:
-                runs.add(run)
-                spent.add(done.resource_usage)

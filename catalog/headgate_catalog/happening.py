@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate_graphs.errors import BadRecord
+from headgate_protos.v1.common_pb2 import LifetimeStatus
 from headgate_protos.v1.control_pb2 import ExecutionEvent
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
@@ -32,6 +33,8 @@ class Happening:
     """Whose it is; empty for a control event about a whole graph or tenant."""
     depth: int = 0
     """Levels of sub-graphs between the lifetime that was asked for and this one."""
+    tenant_id: str = ""
+    """Whose lifetime it is."""
 
     @property
     def view(self) -> LifetimeView | None:
@@ -54,37 +57,35 @@ class Happening:
         return self.message if isinstance(self.message, TaskInput | PlanInput) else None
 
 
-def read_happening(record: LogRecord, topics: Topics, tenant: str) -> Happening | None:
-    """Return what a record says about the tenant's work; None when nothing.
+def read_happening(record: LogRecord, topics: Topics, tenant: str | None = None) -> Happening | None:
+    """Return what a record says about the tenant's work, or about any tenant's; None when nothing.
 
     What does not decode is the gate's to report, and is passed over here.
     """
     try:
-        if record.topic == topics.executions:
-            return _from_log(record, tenant)
-        return _from_gate(record, topics, tenant)
+        is_input = record.topic == topics.executions
+        found = _from_log(record) if is_input else _from_gate(record, topics)
     except BadRecord:
         return None
+    return found if found is not None and tenant in (None, found.tenant_id) else None
 
 
-def _from_log(record: LogRecord, tenant: str) -> Happening | None:
+def _from_log(record: LogRecord) -> Happening | None:
     envelope = decode(record, ExecutionEnvelope)
     kind = envelope.WhichOneof("payload")
-    if envelope.tenant_id != tenant or kind in (None, "tick", "logic_version", "heartbeat"):
+    if kind in (None, "tick", "logic_version", "heartbeat"):
         return None
-    message = getattr(envelope, str(kind))
-    return Happening(record.timestamp_ms, (record.offset, 0, 0), message, envelope.lifetime_id)
+    order, message = (record.offset, 0, 0), getattr(envelope, str(kind))
+    return Happening(record.timestamp_ms, order, message, envelope.lifetime_id, tenant_id=envelope.tenant_id)
 
 
-def _from_gate(record: LogRecord, topics: Topics, tenant: str) -> Happening | None:
+def _from_gate(record: LogRecord, topics: Topics) -> Happening | None:
     if record.value is None:
         return None
     message = decode(record, _type_of(record.topic, topics))
-    if message.tenant_id != tenant:
-        return None
     lifetime = message.headers.lifetime_id if hasattr(message, "headers") else message.lifetime_id
     order = (message.source.offset, 1, message.source.index)
-    return Happening(record.timestamp_ms, order, message, lifetime)
+    return Happening(record.timestamp_ms, order, message, lifetime, tenant_id=message.tenant_id)
 
 
 def _type_of(topic: str, topics: Topics) -> Any:
@@ -93,3 +94,13 @@ def _type_of(topic: str, topics: Topics) -> Any:
     if topic == topics.lifetimes:
         return LifetimeView
     return TaskInput if topic.startswith(topics.task_inputs()) else PlanInput
+
+
+def place_of(view: LifetimeView) -> tuple[bool, int, int]:
+    """Return what sorts the views of one lifetime: the last of them says where it stands.
+
+    A gate that takes over repeats earlier ones. A start that comes again when its lifetime is long forgotten
+    is refused, which says nothing of the lifetime: a rejected one has no other view.
+    """
+    is_of_a_run = view.status != LifetimeStatus.LIFETIME_STATUS_REJECTED
+    return is_of_a_run, view.source.offset, view.source.index

@@ -12,6 +12,7 @@ HeadgateError
 ├── BlobMissing          FAIL_EXECUTION  a reference that resolves to nothing
 ├── BlobIntegrity        FAIL_EXECUTION  bytes that are not what the reference says
 ├── LogUnavailable       RETRY           the broker did not answer in time
+├── CatalogUnavailable   RETRY           the catalog's database did not answer, or refused
 ├── DeliveryFailed       CRASH           an append was refused or its fate is unknown
 ├── PartitionLost        ABANDON         somebody else owns the partition now
 ├── LogTruncated         CRASH           the log has lost records that are still needed
@@ -150,6 +151,12 @@ class DataErased(HandlerFailed):
 
 class LogUnavailable(HeadgateError):
     """The broker or the log file did not answer in time."""
+
+    disposition = Disposition.RETRY
+
+
+class CatalogUnavailable(HeadgateError):
+    """The catalog's database did not answer, or answered with an error."""
 
     disposition = Disposition.RETRY
 

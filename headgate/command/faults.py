@@ -6,7 +6,7 @@ import enum
 import sys
 import traceback
 
-from headgate_graphs.errors import BadRecord, HeadgateError, LogUnavailable, UserError
+from headgate_graphs.errors import BadRecord, CatalogUnavailable, HeadgateError, LogUnavailable, UserError
 
 
 class ExitCode(enum.IntEnum):
@@ -29,7 +29,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
     """Return the exit code for an error."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    if isinstance(error, UserError | LogUnavailable | BadRecord):
+    if isinstance(error, UserError | LogUnavailable | CatalogUnavailable | BadRecord):
         return ExitCode.USER_ERROR
     return ExitCode.BROKEN
 

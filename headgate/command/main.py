@@ -12,6 +12,7 @@ from headgate.command.faults import ExitCode, complain, report
 from headgate.command.logs import show_logs
 from headgate.command.verbs import (
     audit,
+    catalog,
     chaos,
     check,
     control,
@@ -67,7 +68,7 @@ def headgate(
 
 for subject in (
     *(run, serve, status, timeline, lifetimes, control, graphs, policies),
-    *(topics, tenants, keys, logic, dlq, audit, replay, check, chaos, loadtest, project),
+    *(catalog, topics, tenants, keys, logic, dlq, audit, replay, check, chaos, loadtest, project),
 ):
     subject.add_to(app)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headgate.client import Client
+    from headgate.lookup import Lookup
     from headgate.settings import HeadgateSettings
 
 
@@ -39,6 +42,29 @@ class Place:
         if settings.is_embedded:
             client.create_topics(queues)
         return client
+
+    @contextmanager
+    def lookup(self, settings: HeadgateSettings) -> Iterator[Lookup]:
+        """Yield who answers questions about the past: the catalog where the settings name one, else the log.
+
+        A catalog that is behind the log says so on stderr, and as of when it answers.
+        """
+        with self.client(settings) as client:
+            if settings.catalog_url is None:
+                yield client
+                return
+            from headgate.command.faults import complain
+            from headgate.lookup import catalog_lookup
+            from headgate.words import moment
+
+            with catalog_lookup(client, settings.catalog_url.get_secret_value()) as found:
+                behind = found.behind()
+                if behind.records != 0:
+                    left = (
+                        "the log does not answer" if behind.records is None else f"{behind.records:,} records"
+                    )
+                    complain(f"the catalog answers as of {moment(behind.as_of_ms)}, behind the log: {left}")
+                yield found
 
     def as_options(self) -> str:
         """Return what to append to a suggested command so that it means the same place."""

@@ -61,6 +61,9 @@ class StreamSettings(BaseSettings):
     """Gates' keys for the tickets of inputs, as a JSON list, the newest first; `headgate keys tickets`."""
     signing_key: Path | None = None
     """PEM file of the Ed25519 key that signs orders, policies and graphs; `headgate keys new` makes one."""
+    catalog_url: SecretStr | None = None
+    """`sqlite:///file` or `postgresql://user:password@host/database`: where the past is looked up; none means
+    the log itself. Never shown."""
     kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
     """How the broker is spoken to: encrypted with `…SSL`, with a login over `SASL_…`."""
     kafka_sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"

@@ -14,6 +14,7 @@ from headgate_graphs.ids import is_name
 if TYPE_CHECKING:
     from headgate.client import Client
     from headgate.command.views.state import LifetimeState
+    from headgate.lookup import Lookup
     from headgate_catalog.happening import Happening
     from headgate_protos.v1.execution_pb2 import LifetimeView
 
@@ -81,7 +82,7 @@ def list_lifetimes(
     from headgate.words import status_word
 
     settings = place.settings()
-    with place.client(settings) as client:
+    with place.lookup(settings) as client:
         views = client.lifetimes(settings.tenant)
     views = [view for view in views if status is None or status_word(view.status) == status.lower()]
     if waiting:
@@ -148,13 +149,13 @@ def state_of(history: list[Happening]) -> LifetimeState:
     return state
 
 
-def history_of(client: Client, tenant: str, lifetime: str) -> list[Happening]:
+def history_of(client: Lookup, tenant: str, lifetime: str) -> list[Happening]:
     """Return all that happened to a lifetime and its sub-graphs; raises UserError when it is not known."""
     found = client.history(tenant, lifetime, below=True) if is_name(lifetime) else []
     return _known(found, tenant, lifetime)
 
 
-def progress_of(client: Client, tenant: str, lifetime: str) -> list[Happening]:
+def progress_of(client: Lookup, tenant: str, lifetime: str) -> list[Happening]:
     """As `history_of`, and what was dispatched."""
     found = client.progress(tenant, lifetime, below=True) if is_name(lifetime) else []
     return _known(found, tenant, lifetime)

@@ -36,7 +36,7 @@ def _lifetime_status(place: Place, lifetime: str) -> None:
     from headgate.words import TERMINAL
 
     settings = place.settings()
-    with place.client(settings) as client:
+    with place.lookup(settings) as client:
         state = state_of(history_of(client, settings.tenant, lifetime))
         if state.status not in TERMINAL:
             state = state_of(client.progress(settings.tenant, lifetime, below=True))
@@ -117,7 +117,7 @@ def _tenant_status(place: Place) -> None:
     from headgate.command.views.tenant import overview_data, overview_lines
 
     settings = place.settings()
-    with place.client(settings) as client:
+    with place.lookup(settings) as client:
         made, running = client.overview(settings.tenant), client.running()
     if place.json:
         say_json(overview_data(made, running))

@@ -13,6 +13,7 @@ from headgate.command.verb import verb
 
 if TYPE_CHECKING:
     from headgate.client import Client
+    from headgate.lookup import Lookup
     from headgate.story.model import Story
     from headgate.story.telling import Graphs
 
@@ -57,18 +58,19 @@ def timeline(
     from headgate.command.printing import say
 
     settings = place.settings()
-    with place.client(settings) as client:
-        graphs = _graphs(client, settings.tenant)
-        story = _story(client, settings.tenant, lifetime, (since, until), graphs)
-        if html is not None:
+    with place.lookup(settings) as found:
+        graphs = _graphs(found, settings.tenant)
+        story = _story(found, settings.tenant, lifetime, (since, until), graphs)
+    if html is not None:
+        with place.client(settings) as client:
             html.write_text(_page(client, story, lifetime or ""), encoding="utf-8")
-            say(f"wrote {html}")
-            return
+        say(f"wrote {html}")
+        return
     _show(place, story, graphs, as_tree=not place.json if as_tree is None else as_tree)
 
 
 def _story(
-    client: Client, tenant: str, lifetime: str | None, range_: tuple[str | None, str | None], graphs: Graphs
+    client: Lookup, tenant: str, lifetime: str | None, range_: tuple[str | None, str | None], graphs: Graphs
 ) -> Story:
     from headgate.command.moments import read_moment
     from headgate.command.verbs.lifetimes import progress_of
@@ -115,10 +117,10 @@ def _page(client: Client, story: Story, lifetime: str) -> str:
     return story_page(story, list(client.observer.records(story.tenant)), lifetime)
 
 
-def _graphs(client: Client, tenant: str) -> Graphs:
+def _graphs(client: Lookup, tenant: str) -> Graphs:
     from headgate_graphs.loading import graph_from_json
 
-    found = client.observer.graphs(tenant)
+    found = client.graphs(tenant)
     return {(one.graph_id, one.version): graph_from_json(one.definition_json) for one in found}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from headgate.words import TERMINAL, control_word, execution_word, status_word
-from headgate_catalog.happening import Happening
+from headgate_catalog.happening import Happening, place_of
 from headgate_protos.v1.common_pb2 import ResourceUsage
 from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand
 from headgate_protos.v1.execution_pb2 import ExecutionStarted, LifetimeStart, LifetimeView
@@ -215,9 +215,10 @@ class LifetimeState:
         self.total.add(usage)
 
     def _viewed(self, view: LifetimeView) -> bool:
-        place = (view.source.offset, view.source.index)
-        known = (self.view.source.offset, self.view.source.index) if self.view is not None else (-1, -1)
-        if place <= known or (self.status in TERMINAL and status_word(view.status) not in TERMINAL):
+        if self.view is not None and (
+            place_of(view) <= place_of(self.view)
+            or (self.status in TERMINAL and status_word(view.status) not in TERMINAL)
+        ):
             return False
         self.view, self.view_offset = view, int(view.source.offset)
         return True

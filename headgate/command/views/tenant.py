@@ -63,7 +63,7 @@ def overview_data(made: Overview, running: Mapping[str, int | None]) -> dict[str
         "tenant": made.tenant_id,
         "lifetimes": made.statuses,
         "sub_graphs": made.below,
-        "spent_today": asdict(made.spent_today),
+        "spent_today": made.spent_today._asdict(),
         "running": dict(running),
         "quarantined": (
             {"reason": made.quarantine.reason, "since": moment(made.quarantine.since_ms)}

@@ -9,8 +9,8 @@ import pytest
 from headgate import envelopes, orders
 from headgate.command.place import Place
 from headgate.command.views.tenant import latency_lines, overview_data, overview_lines
-from headgate.overview import DAY_MS, Latencies, freezes, overview
-from headgate_protos.v1.common_pb2 import ResourceUsage
+from headgate.overview import DAY_MS, Latencies, freezes, overview, today
+from headgate_catalog.spend import NOTHING
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeView, WaitingView
 from tests.unit.headgate import records
 
@@ -19,14 +19,6 @@ NOW_MS = 40 * DAY_MS + 5_000
 
 def command(order: Any, lifetime_id: str = "") -> ExecutionEnvelope:
     return envelopes.operator_command("default", lifetime_id, order, "me")
-
-
-def done(run_id: str, tokens: int = 10) -> ExecutionEnvelope:
-    return ExecutionEnvelope(
-        tenant_id="default",
-        lifetime_id="life",
-        task_execution=records.task_done(run_id=run_id, tokens=tokens),
-    )
 
 
 def view(status: int, name: str, **more: Any) -> LifetimeView:
@@ -61,16 +53,10 @@ def test_a_repeated_order_freezes_once() -> None:
     assert freezes(enumerate([pause, command(orders.resume()), pause])) == []
 
 
-def test_what_is_spent_today_counts_each_run_once() -> None:
-    midnight = NOW_MS - 5_000
-    said = [
-        (midnight - 1, done("yesterday")),
-        (midnight, done("a")),
-        (NOW_MS, done("a")),
-        (NOW_MS, done("b")),
-    ]
-    spent = overview("default", [], said, NOW_MS).spent_today
-    assert (spent.runs, spent.tokens_used, spent.cost_nano_usd) == (2, 20, 20_000_000)
+def test_today_is_the_day_in_utc() -> None:
+    day = today(NOW_MS)
+    assert day.holds(NOW_MS)
+    assert (day.from_ms, day.to_ms) == (40 * DAY_MS, 41 * DAY_MS)
 
 
 def test_lifetimes_people_and_pauses_are_found() -> None:
@@ -83,7 +69,7 @@ def test_lifetimes_people_and_pauses_are_found() -> None:
         view(records.COMPLETED, "three", waiting=[late]),
         view(records.RUNNING, "sub-1", parent_lifetime_id="one"),
     ]
-    made = overview("default", views, [], NOW_MS)
+    made = overview("default", views, NOTHING, [])
     assert made.statuses == {"running": 2, "paused": 1, "completed": 1}
     assert made.below == 1
     assert [one.waiting.execution_id for one in made.waiting] == ["e2", "e1"]
@@ -100,7 +86,7 @@ def test_percentiles_are_values_that_were_measured(values: list[int], figures: t
 
 def test_stop_latencies_are_shown_with_a_small_histogram() -> None:
     views = [stopped(f"life-{number}", ms) for number, ms in enumerate((3, 10, 11, 90_000))]
-    made = overview("default", views, [], NOW_MS)
+    made = overview("default", views, NOTHING, [])
     assert made.latencies.histogram()[0] == (10, 2)
     assert made.latencies.histogram()[-1] == (None, 1)
     lines = list(latency_lines(made.latencies))
@@ -114,7 +100,7 @@ def test_the_overview_tells_what_to_type() -> None:
     waiting = [WaitingView(execution_id="e1", node_id="ask", json_input='"ship it?"')]
     views = [view(records.PAUSED, "two", reason="cap"), view(records.RUNNING, "one", waiting=waiting)]
     said = [(0, command(orders.pause("odd", graph_id="demo"))), (1, command(orders.pause("all")))]
-    made = overview("default", views, said, NOW_MS)
+    made = overview("default", views, NOTHING, freezes(said))
     text = "\n".join(overview_lines(Place(tenant="acme"), made, {"gates": 1, "task workers": None}))
     for part in (
         "1 paused, 1 running",
@@ -129,10 +115,3 @@ def test_the_overview_tells_what_to_type() -> None:
     assert [one["graph_id"] for one in data["frozen"]] == ["demo", ""]
     assert data["waiting"][0]["execution_id"] == "e1"
     assert data["stop_latency_ms"]["count"] == 0
-
-
-def test_usage_without_a_price_counts_its_tokens() -> None:
-    envelope = done("a")
-    envelope.task_execution.resource_usage.CopyFrom(ResourceUsage(tokens_used=7, unpriced=True))
-    spent = overview("default", [], [(NOW_MS, envelope)], NOW_MS).spent_today
-    assert (spent.tokens_used, spent.cost_nano_usd) == (7, 0)

@@ -1,0 +1,54 @@
+"""Rows of `headgate spend`, for people and for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headgate.words import moment, usd
+from headgate_catalog.spend import NOTHING, Spend, SpendBy
+
+SPEND_NUMBERS = ("runs", "tokens", "input", "output", "cached", "cost", "seconds")
+Sums = Mapping[str | int, Spend]
+
+
+def spend_columns(by: SpendBy) -> tuple[str, ...]:
+    """Return the table's columns."""
+    return (by.value, *SPEND_NUMBERS)
+
+
+def spend_rows(sums: Sums, by: SpendBy) -> list[tuple[str, ...]]:
+    """Return a row for each key, hours in order, all else the most expensive first; and the total."""
+    return [_row(_shown(key), spent) for key, spent in _ordered(sums, by)] + [_row("total", _total(sums))]
+
+
+def spend_data(sums: Sums, by: SpendBy, tenant: str | None) -> dict[str, Any]:
+    """Return the same as plain data; the tenant is null when all are meant."""
+    rows = [
+        {by.value: moment(key) if isinstance(key, int) else key} | spent._asdict()
+        for key, spent in _ordered(sums, by)
+    ]
+    return {"by": by.value, "tenant": tenant, "rows": rows, "total": _total(sums)._asdict()}
+
+
+def _ordered(sums: Sums, by: SpendBy) -> list[tuple[str | int, Spend]]:
+    if by is SpendBy.HOUR:
+        return sorted(sums.items())
+    return sorted(sums.items(), key=lambda item: (-item[1].cost_nano_usd, -item[1].tokens_used, item[0]))
+
+
+def _total(sums: Sums) -> Spend:
+    total = NOTHING
+    for spent in sums.values():
+        total = total.plus(spent)
+    return total
+
+
+def _shown(key: str | int) -> str:
+    return moment(key) if isinstance(key, int) else key or "(none)"
+
+
+def _row(name: str, spent: Spend) -> tuple[str, ...]:
+    tokens = (spent.tokens_used, spent.input_tokens, spent.output_tokens, spent.cached_tokens)
+    numbers = (f"{number:,}" for number in (spent.runs, *tokens))
+    return (name, *numbers, usd(spent.cost_nano_usd), f"{spent.latency_ms / 1000:.2f}")
