@@ -113,7 +113,7 @@ class ExecutionRepository:
             yield from map(_happening, self._connection.execute(ordered))
 
     def between(self, tenant: str, since_ms: int, until_ms: int) -> Iterator[Happening]:
-        """Yield all that happened to a tenant in a range of log time, both ends in it, in the gate's order."""
+        """Yield all that happened to a tenant in a range of log time, ends included, in the gate's order."""
         own = HAPPENINGS.c
         asked = select(HAPPENINGS).where(own.tenant_id == tenant, own.when_ms.between(since_ms, until_ms))
         ordered = asked.order_by(own.log_offset, own.source_index)

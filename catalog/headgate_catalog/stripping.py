@@ -21,8 +21,8 @@ from headgate_protos.v1.execution_pb2 import (
     TenantQuarantined,
     TicketKeyRegistered,
 )
-from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
-from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
+from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput, PlanResult
+from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput, TaskResult
 
 
 def stripped(message: Message) -> bytes:
@@ -49,6 +49,11 @@ def whole_view(view: bytes, content: bytes | None) -> LifetimeView:
 
 def _strip_start(message: LifetimeStart) -> None:
     message.ClearField("input")
+    for visit in (*message.fork.prefix, *message.fork.stubs):
+        if visit.HasField("task_result"):
+            _strip_task_result(visit.task_result)
+        elif visit.HasField("plan_result"):
+            _strip_plan_result(visit.plan_result)
 
 
 def _strip_started(message: ExecutionStarted) -> None:
@@ -58,7 +63,10 @@ def _strip_started(message: ExecutionStarted) -> None:
 def _strip_task(message: TaskExecution) -> None:
     message.ClearField("input_data")
     message.ClearField("ticket")
-    result = message.result
+    _strip_task_result(message.result)
+
+
+def _strip_task_result(result: TaskResult) -> None:
     result.ClearField("json_result")
     result.ClearField("blob_reference")
     result.ClearField("metadata_json")
@@ -67,7 +75,10 @@ def _strip_task(message: TaskExecution) -> None:
 def _strip_plan(message: PlanExecution) -> None:
     message.ClearField("upstream_task_execution")
     message.ClearField("ticket")
-    result = message.result
+    _strip_plan_result(message.result)
+
+
+def _strip_plan_result(result: PlanResult) -> None:
     result.ClearField("json_result")
     result.ClearField("blob_reference")
     result.ClearField("decision_metadata_json")
