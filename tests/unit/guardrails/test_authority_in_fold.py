@@ -174,3 +174,19 @@ def test_keys_survive_a_checkpoint() -> None:
     assert again.keys == world.engine.state.keys
     assert again.ticket_key == fingerprint(OLD)
     assert again.tenants["acme"].lifetimes["run-1"].ticket_key == fingerprint(OLD)
+
+
+def test_a_fork_is_signed_as_orders_are_and_a_plain_start_is_not() -> None:
+    world = Secured()
+    key = SigningKey.new()
+    world.register_key(key)
+    given = execution_pb2.LifetimeStart(graph_id="g", fork=execution_pb2.LifetimeFork())
+    given.issued_at.FromMilliseconds(world.clock)
+    world.envelope("fork", lifetime_start=given)
+    assert world.letters() == ["SIGNATURE"]
+    world.key = key
+    world.envelope("fork", lifetime_start=given)
+    world.key = None
+    world.start("g", "plain")
+    assert world.letters() == ["SIGNATURE"]
+    assert set(world.engine.state.tenants["acme"].lifetimes) == {"fork", "plain"}
