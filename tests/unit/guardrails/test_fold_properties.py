@@ -43,6 +43,7 @@ def world_of(seed: int, steps: int) -> Traffic:
         raise
 
 
+@pytest.mark.timeout(900)
 def test_invariants_hold_over_a_hundred_thousand_steps() -> None:
     seeds: list[int] = []
     steps = 0
