@@ -187,7 +187,9 @@ def result_lines(result: LoadResult) -> list[str]:
         f"{result.steps_per_s:,.0f} steps/s",
         f"  response  p50 {r.p50_ms:,.1f}  p90 {r.p90_ms:,.1f}  p99 {r.p99_ms:,.1f}  max {r.max_ms:,.1f} ms",
         f"  loop      p50 {loop.p50_ms:,.1f}  p90 {loop.p90_ms:,.1f}  p99 {loop.p99_ms:,.1f}"
-        f"  max {loop.max_ms:,.1f} ms",
+        f"  max {loop.max_ms:,.1f} ms"
+        if loop.count
+        else "  loop      not measured: no run went round twice",
         f"  sender    lag p99 {lag.p99_ms:,.2f} ms   Little's law {result.little['ratio']:.2f}",
         f"  lost {result.lost_count}, doubled {result.conflicts}, repeated {result.repeated}; "
         f"most in flight {max(result.readings['in_flight'], default=0):,}",

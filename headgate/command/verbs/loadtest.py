@@ -231,7 +231,9 @@ def _runner(place: Place, asked: Asked, what: str) -> Any:
     elif Path(what).suffix in (".yaml", ".yml"):
         mine = replace(asked, scenario=Path(what))
     else:
-        raise UserError(f"{what[:80]!a} is neither a result.json, nor a scenario.yaml, nor SETTING=VALUE")
+        raise UserError(
+            f"{what[:80]!a} cannot be run: compare two results, or two of scenario.yaml and SETTING=VALUE"
+        )
 
     def run_once() -> LoadResult:
         with opened(settings, mine.how(), progress) as lab:
