@@ -136,8 +136,10 @@ def cap_lines(records: Records, tenant: str, lifetime_id: str = "") -> list[CapL
 
 def _raises(records: Records, tenant: str, lifetime_id: str) -> Iterator[tuple[int, RaiseBudget]]:
     for when_ms, envelope in records:
-        is_meant = envelope.tenant_id == tenant and envelope.lifetime_id == lifetime_id
-        if is_meant and envelope.command.WhichOneof("command") == "raise_budget":
+        if (envelope.tenant_id, envelope.lifetime_id) != (tenant, lifetime_id):
+            continue
+        yield from ((when_ms, one) for one in envelope.lifetime_start.fork.budgets)
+        if envelope.command.WhichOneof("command") == "raise_budget":
             yield when_ms, envelope.command.raise_budget
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from headgate.words import TERMINAL, control_word, execution_word, status_word
 from headgate_catalog.happening import Happening, place_of
 from headgate_protos.v1.common_pb2 import ResourceUsage
-from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand
+from headgate_protos.v1.control_pb2 import ExecutionEvent, OperatorCommand, RaiseBudget
 from headgate_protos.v1.execution_pb2 import ExecutionStarted, LifetimeStart, LifetimeView
 from headgate_protos.v1.plan_pb2 import PlanExecution, PlanInput
 from headgate_protos.v1.task_pb2 import TaskExecution, TaskInput
@@ -162,6 +162,8 @@ class LifetimeState:
             case OperatorCommand():
                 self._ordered(message)
             case LifetimeStart():
+                if self.start is None:
+                    self._raised(message.fork.budgets)
                 self.start = self.start or message
         return True
 
@@ -245,5 +247,8 @@ class LifetimeState:
 
     def _ordered(self, command: OperatorCommand) -> None:
         if command.WhichOneof("command") == "raise_budget":
-            order = command.raise_budget
+            self._raised([command.raise_budget])
+
+    def _raised(self, orders: Iterable[RaiseBudget]) -> None:
+        for order in orders:
             self.caps[order.policy, order.rule, order.metric] = int(order.value)

@@ -16,11 +16,20 @@ from headgate.story.telling import tell
 from headgate_catalog.happening import Happening
 from headgate_guardrails.policy import Policy
 from headgate_protos.v1.control_pb2 import OperatorCommand, RaiseBudget
-from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeStart, PolicySet
+from headgate_protos.v1.execution_pb2 import (
+    ExecutionEnvelope,
+    ForkOrigin,
+    LifetimeFork,
+    LifetimeStart,
+    PolicySet,
+    RecordedVisit,
+    VisitReference,
+)
 from headgate_protos.v1.task_pb2 import TaskInput
 from tests.unit.headgate.records import (
     COMPLETED,
     FAILED,
+    RUNNING,
     event,
     headers,
     publish,
@@ -29,6 +38,7 @@ from tests.unit.headgate.records import (
     task_done,
     view,
 )
+from tests.unit.headgate.test_state import state_after
 from tests.unit.headgate.test_story import forked
 
 HOSTILE = "</svg><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -156,6 +166,32 @@ def test_a_cap_moves_with_raised_budgets_and_with_every_version_of_its_policy() 
     [line] = cap_lines(log, "default", "life")
     assert line.points == [(1, 100), (2, 300), (4, 200), (5, -1)]
     assert cap_lines(log, "default") == []
+
+
+def test_a_fork_begins_with_the_caps_that_it_was_given() -> None:
+    order = RaiseBudget(policy="demo", rule="run", metric="tokens_used", value=7)
+    start = LifetimeStart(graph_id="demo", fork=LifetimeFork(budgets=[order]))
+    begun = ExecutionEnvelope(tenant_id="default", lifetime_id="life", lifetime_start=start)
+    [line] = cap_lines([(1, policy_record(1, 100)), (2, begun)], "default", "life")
+    assert line.points == [(1, 100), (2, 7)]
+    assert state_after(start).caps == {("demo", "run", "tokens_used"): 7}
+
+
+def test_what_a_fork_repeats_is_told_as_a_record_and_not_counted_as_run() -> None:
+    went = RecordedVisit(visit=VisitReference(node_id="write", iteration=1), status=COMPLETED)  # type: ignore[arg-type]
+    went.task_result.success = True
+    origin = ForkOrigin(lifetime_id="before", offset=4)
+    start = LifetimeStart(graph_id="demo", fork=LifetimeFork(origin=origin, prefix=[went]))
+    told = [
+        Happening(0, (0, 0, 0), start, "life"),
+        Happening(1, (0, 1, 0), view(RUNNING, fork_of=origin), "life"),
+    ]
+    story = tell("life", "default", told, {})
+    [step] = story.steps.values()
+    assert (step.status, step.who, step.label) == ("repeated", "record of before", "write #1")
+    text = story_page(story, [], "life")
+    assert "forked from before at offset 4, 1 visits repeated" in text
+    assert "<b>0</b>executions" in text
 
 
 def test_a_cap_is_drawn_while_it_is_in_force_and_told_when_it_is_far_above() -> None:
