@@ -147,7 +147,7 @@ def _matches(policy: Policy, case: Case) -> list[Match]:
     lifetime = Lifetime("case", ("case", "1.0.0"), GraphOrchestrator(graph))
     lifetime.started_at = CLOCK_MS - case.age_ms
     _fill(lifetime.spend, case.lifetime)
-    for spend in (tenant.spend, *(window.at(CLOCK_MS) for window in tenant.window_list)):
+    for spend in (tenant.spend, *(window.at(CLOCK_MS) for window in tenant.windows.each)):
         _fill(spend, case.tenant or case.lifetime)
     node = graph.nodes[asked.node]
     evaluator = tenant.evaluator
@@ -159,8 +159,7 @@ def _matches(policy: Policy, case: Case) -> list[Match]:
             tenant, lifetime, CLOCK_MS, Candidate(graph, node, asked.iteration, 1, hold, None)
         )
     charge = Charge(asked.tokens_used, asked.cost_nano_usd, asked.latency_ms, 0, 0, 0, asked.payload_bytes)
-    windows = [spend for window in tenant.window_list for spend in window.scopes(CLOCK_MS)]
-    settle(tenant.spend, [lifetime.spend, *windows], charge)
+    settle(tenant.spend, [lifetime.spend, tenant.windows.fresh], charge)
     it = Candidate(
         graph, node, asked.iteration, 1, NOTHING, charge, asked.model, asked.success, asked.fan_out
     )

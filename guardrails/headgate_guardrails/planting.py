@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from headgate_guardrails.fold.engine import GuardrailEngine, Surroundings
 from headgate_guardrails.fold.quarantine import Hold
 from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import execution_pb2
-from headgate_streams.port import LogRecord
 from headgate_streams.settings import FaultSettings
 
 
@@ -28,14 +28,7 @@ def engine_of(
 class _BrokenEngine(GuardrailEngine):
     fails_for = ""
 
-    def _serve(
-        self,
-        turn: Turn,
-        tenant_id: str,
-        kind: str,
-        envelope: execution_pb2.ExecutionEnvelope,
-        record: LogRecord,
-    ) -> None:
-        super()._serve(turn, tenant_id, kind, envelope, record)
-        if tenant_id == self.fails_for and kind == "task_execution":
+    def _serve(self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any) -> None:
+        super()._serve(turn, kind, envelope, payload)
+        if envelope.tenant_id == self.fails_for and kind == "task_execution":
             raise RuntimeError("planted by HEADGATE_FOLD_FAILS_FOR")

@@ -15,11 +15,12 @@ from google.protobuf.message import DecodeError, Message
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import EVERY_TENANT, tenant_id
 from headgate_protos.v1.common_pb2 import BlobReference, ExecutionHeaders, Payload
-from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent
+from headgate_protos.v1.control_pb2 import ControlType, ExecutionEvent, OperatorCommand
 from headgate_protos.v1.execution_pb2 import (
     DeadLetter,
     ExecutionEnvelope,
     LetterRequeued,
+    LifetimeStart,
     LifetimeView,
     RecordedVisit,
 )
@@ -73,15 +74,16 @@ def decode(record: LogRecord, expected: type[M]) -> M:
     return message
 
 
-def decode_envelope(record: LogRecord) -> tuple[ExecutionEnvelope, str, str]:
-    """Return the envelope of a record of the log, its tenant and the kind of its payload; raises as `decode`.
+def decode_envelope(record: LogRecord) -> tuple[ExecutionEnvelope, str, str, Any]:
+    """Return the envelope of a record of the log, its tenant, the kind of its payload and that; as `decode`.
 
-    For the fold, which asks for the last two of every record: they are known here.
+    For the fold, which asks for the last three of every record: they are known here.
     """
     envelope, tenant, value = _parsed(record, ExecutionEnvelope)
     if envelope.tenant_id != tenant:
         _check_tenant(envelope, tenant, value)
-    return envelope, tenant, _check_envelope(envelope, tenant)
+    kind, payload = _check_envelope(envelope, tenant)
+    return envelope, tenant, kind, payload
 
 
 def _parsed(record: LogRecord, expected: type[M]) -> tuple[M, str, bytes]:
@@ -91,12 +93,10 @@ def _parsed(record: LogRecord, expected: type[M]) -> tuple[M, str, bytes]:
         raise BadRecord("EMPTY", "the record has no value")
     if len(value) > MAX_VALUE_BYTES:
         raise BadRecord("SIZE", f"the value has {len(value)} bytes, the most is {MAX_VALUE_BYTES}")
-    kind, schema, raw_tenant = _said(record.headers)
-    if kind != expected.__name__.encode():
-        raise BadRecord("TYPE_MISMATCH", f"not a {expected.__name__}: the header says {kind[:64]!a}")
-    if schema != SCHEMA_VERSION:
-        _check_schema(schema)
-    tenant = _tenant_text(raw_tenant)
+    try:
+        raw_tenant, tenant = _usual(record.headers, expected.__name__)
+    except KeyError:
+        raw_tenant, tenant = _addressed(record.headers, expected.__name__)
     try:
         message = expected.FromString(value)
     except (DecodeError, ValueError) as error:
@@ -110,12 +110,20 @@ def _parsed(record: LogRecord, expected: type[M]) -> tuple[M, str, bytes]:
     return message, tenant, value
 
 
-def _said(headers: Headers) -> tuple[bytes, bytes, bytes]:
-    """Return type, schema and tenant as the headers say them."""
-    if len(headers) == 3:
-        (first, kind), (second, schema), (third, tenant) = headers
-        if first == TYPE and second == SCHEMA and third == TENANT and kind and schema and tenant:
-            return kind, schema, tenant
+@lru_cache(maxsize=65_536)
+def _usual(headers: Headers, kind: str) -> tuple[bytes, str]:
+    """As `_addressed`; raises KeyError for all but the very headers that `headers_of` makes.
+
+    Nearly all records have those, and they are looked at once for each tenant. Nothing else is kept.
+    """
+    said = headers[:2] == ((TYPE, kind.encode()), (SCHEMA, SCHEMA_VERSION))
+    if not said or len(headers) != 3 or headers[2][0] != TENANT or not headers[2][1]:
+        raise KeyError
+    return headers[2][1], _tenant_text(headers[2][1])
+
+
+def _addressed(headers: Headers, kind: str) -> tuple[bytes, str]:
+    """Return the tenant as the headers say it, and as text, when they name this kind of message."""
     if len(headers) > MAX_HEADERS:
         raise BadRecord("HEADERS", f"{len(headers)} headers, the most is {MAX_HEADERS}")
     found: dict[str, bytes] = {}
@@ -128,12 +136,12 @@ def _said(headers: Headers) -> tuple[bytes, bytes, bytes]:
     for name in (TYPE, SCHEMA, TENANT):
         if not found.get(name):
             raise BadRecord("HEADER_MISSING", f"there is no header {name}")
-    return found[TYPE], found[SCHEMA], found[TENANT]
-
-
-def _check_schema(schema: bytes) -> None:
+    said, schema = found[TYPE], found[SCHEMA]
+    if said != kind.encode():
+        raise BadRecord("TYPE_MISMATCH", f"not a {kind}: the header says {said[:64]!a}")
     if schema.partition(b".")[0] != SCHEMA_VERSION.partition(b".")[0]:
         raise BadRecord("VERSION", f"schema {schema[:32]!a} is not of major {SCHEMA_VERSION[:1].decode()}")
+    return found[TENANT], _tenant_text(found[TENANT])
 
 
 @lru_cache(maxsize=65_536)
@@ -162,32 +170,37 @@ def _only_one_tenant(kind: str, tenant: str) -> None:
         raise BadRecord("BAD_TENANT_ID", f"{kind} cannot be every tenant's")
 
 
-def _check_envelope(envelope: ExecutionEnvelope, tenant: str) -> str:
-    """Return the kind of the payload."""
+def _check_envelope(envelope: ExecutionEnvelope, tenant: str) -> tuple[str, Any]:
+    """Return the kind of the payload and the payload."""
     kind: str | None = envelope.WhichOneof("payload")
     if kind is None:
         raise BadRecord("DECODE", "an ExecutionEnvelope without a payload that is known here")
     if tenant == EVERY_TENANT and kind not in _EVERY_TENANT_KINDS:
         raise BadRecord("BAD_TENANT_ID", f"{kind} cannot be every tenant's")
-    if kind == "task_execution":
-        _check_execution(envelope.task_execution, tenant)
-    elif kind == "plan_execution":
-        decided = envelope.plan_execution
-        _check_execution(decided, tenant)
-        own = decided.result.next_inputs
-        for given in own if own else ():  # to begin going through an empty one takes 1 µs
-            _check_payload(given.input_data, tenant)
-    elif kind == "lifetime_start":
-        start = envelope.lifetime_start
-        _check_payload(start.input, tenant)
-        if start.HasField("fork"):
-            for one in (*start.fork.prefix, *start.fork.stubs):
-                _check_recorded(one, tenant)
-    elif kind == "command":
-        command = envelope.command
-        if command.WhichOneof("command") == "complete":
-            _check_enum("outcome", command.complete.outcome, 3)
-    return kind
+    payload = getattr(envelope, kind)
+    check = _PAYLOAD_CHECKS.get(kind)
+    if check is not None:
+        check(payload, tenant)
+    return kind, payload
+
+
+def _check_start(start: LifetimeStart, tenant: str) -> None:
+    _check_payload(start.input, tenant)
+    if start.HasField("fork"):
+        for one in (*start.fork.prefix, *start.fork.stubs):
+            _check_recorded(one, tenant)
+
+
+def _check_plan(execution: PlanExecution, tenant: str) -> None:
+    _check_execution(execution, tenant)
+    own = execution.result.next_inputs
+    for given in own if own else ():  # to begin going through an empty one takes 1 µs
+        _check_payload(given.input_data, tenant)
+
+
+def _check_command(command: OperatorCommand, _tenant: str) -> None:
+    if command.WhichOneof("command") == "complete":
+        _check_enum("outcome", command.complete.outcome, 3)
 
 
 def _check_execution(execution: TaskExecution | PlanExecution, tenant: str) -> None:
@@ -196,8 +209,9 @@ def _check_execution(execution: TaskExecution | PlanExecution, tenant: str) -> N
             "TENANT_SPOOF", f"the envelope says {tenant!a}, the execution {execution.tenant_id[:64]!a}"
         )
     _check_execution_headers(execution.headers)
-    if execution.result.HasField("blob_reference"):
-        _check_reference(execution.result.blob_reference, tenant)
+    result = execution.result
+    if result.HasField("blob_reference"):
+        _check_reference(result.blob_reference, tenant)
 
 
 def _check_recorded(one: RecordedVisit, tenant: str) -> None:
@@ -267,6 +281,12 @@ def _check_enum(field: str, number: int, highest: int) -> None:
         raise BadRecord("ENUM", f"{field} {number} is unspecified or unknown")
 
 
+_PAYLOAD_CHECKS: Final[dict[str, Callable[[Any, str], None]]] = {
+    "task_execution": _check_execution,
+    "plan_execution": _check_plan,
+    "lifetime_start": _check_start,
+    "command": _check_command,
+}
 _CHECKS: Final[dict[type[Message], Callable[[Any, str], object]]] = {
     ExecutionEnvelope: _check_envelope,
     TaskInput: _check_input,

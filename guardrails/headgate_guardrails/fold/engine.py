@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from headgate_graphs.errors import BadRecord, HeadgateError
 from headgate_graphs.ids import EVERY_TENANT, is_name
@@ -98,6 +98,7 @@ class GuardrailEngine:
         """
         self.state = state
         self._surroundings = surroundings
+        self._secrets = surroundings.secrets
         self._holds: dict[int, list[Hold]] = {}
         for hold in holds:
             self._holds.setdefault(hold.offset, []).append(hold)
@@ -113,25 +114,25 @@ class GuardrailEngine:
         and HoldNeeded when it must fold it again with a tenant held. Any other exception is a bug. After any
         of them the state may be torn and must be thrown away.
         """
-        state = self.state
+        state, offset = self.state, record.offset
         if record.timestamp_ms > state.clock_ms:
             state.clock_ms = record.timestamp_ms
         if self._holds:
-            for hold in self._holds.get(record.offset, ()):
+            for hold in self._holds.get(offset, ()):
                 hold_tenant(state, hold)
-        means = self._surroundings
-        turn = Turn(state, record.offset, means.secrets, is_silent, means.witness)
+        turn = Turn(state, offset, self._secrets, is_silent, self._surroundings.witness)
         if state.heap and state.heap[0][0] <= turn.clock:
             fire_due(turn)
         try:
             self._take(turn, record)
         except BadRecord as error:
             bury(turn, record, error)
-        state.next_offset = record.offset + 1
+        state.next_offset = offset + 1
         return turn.outputs
 
     def _take(self, turn: Turn, record: LogRecord) -> None:
-        envelope, tenant_id, kind = decode_envelope(record)
+        envelope, tenant_id, kind, payload = decode_envelope(record)
+        turn.value = record.value or b""
         state = self.state
         if state.logic_version < 2 and kind in _SINCE_2:
             raise BadRecord("TYPE_MISMATCH", "the envelope is of a kind that this version does not know")
@@ -144,36 +145,24 @@ class GuardrailEngine:
         if home != state.partition:
             raise BadRecord("WRONG_PARTITION", f"the tenant's partition is {home}")
         if tenant_id in state.quarantined:
-            self._while_quarantined(turn, kind, envelope, record)
+            self._while_quarantined(turn, kind, envelope)
         elif kind == "tenant_quarantined":
             self._heed(turn, envelope)
         else:
-            self._take_for_tenant(turn, tenant_id, kind, envelope, record)
+            self._take_for_tenant(turn, kind, envelope, payload)
 
     def _take_for_tenant(
-        self,
-        turn: Turn,
-        tenant_id: str,
-        kind: str,
-        envelope: execution_pb2.ExecutionEnvelope,
-        record: LogRecord,
+        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any
     ) -> None:
         try:
-            self._serve(turn, tenant_id, kind, envelope, record)
+            self._serve(turn, kind, envelope, payload)
         except HeadgateError:
             raise
         except Exception as error:
-            raise TenantFault(tenant_id, turn.offset, error) from error
+            raise TenantFault(envelope.tenant_id, turn.offset, error) from error
 
-    def _serve(
-        self,
-        turn: Turn,
-        tenant_id: str,
-        kind: str,
-        envelope: execution_pb2.ExecutionEnvelope,
-        record: LogRecord,
-    ) -> None:
-        tenants = self.state.tenants
+    def _serve(self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any) -> None:
+        tenants, tenant_id = self.state.tenants, envelope.tenant_id
         tenant = tenants.get(tenant_id)
         if tenant is None:
             tenant = Tenant(tenant_id)
@@ -183,7 +172,7 @@ class GuardrailEngine:
         taker = _TAKERS.get(kind)
         if taker is None:
             raise BadRecord("TENANT_SPOOF", f"{kind} concerns every tenant")
-        taker(turn, tenant, envelope, record)
+        taker(turn, tenant, envelope, payload)
         if tenant_id not in tenants:
             tenants[tenant_id] = tenant
         if tenant.waiting.may_move:
@@ -224,9 +213,7 @@ class GuardrailEngine:
         if hold.offset in self._heeded:
             raise HoldNeeded(hold)
 
-    def _while_quarantined(
-        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
-    ) -> None:
+    def _while_quarantined(self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope) -> None:
         tenant_id = envelope.tenant_id
         if kind == "tenant_quarantined":
             check_note(turn, envelope)
@@ -236,7 +223,7 @@ class GuardrailEngine:
             if not failed_before:
                 self._release(turn, tenant_id, envelope.command)
         else:
-            self.state.quarantined[tenant_id].waiting.append(record.offset)
+            self.state.quarantined[tenant_id].waiting.append(turn.offset)
 
     def _release(self, turn: Turn, tenant_id: str, command: control_pb2.OperatorCommand) -> None:
         """Fold what the tenant missed as part of this record."""
@@ -253,9 +240,10 @@ class GuardrailEngine:
 
     def _catch_up(self, turn: Turn, missed: LogRecord) -> None:
         """Fold one record that waited; who may say it was judged when it came."""
-        envelope, tenant_id, kind = decode_envelope(missed)
+        envelope, _, kind, payload = decode_envelope(missed)
+        turn.value = missed.value or b""
         try:
-            self._take_for_tenant(turn, tenant_id, kind, envelope, missed)
+            self._take_for_tenant(turn, kind, envelope, payload)
         except BadRecord as error:
             bury(turn, missed, error)
 
@@ -273,8 +261,13 @@ _SINCE_2 = frozenset({"key_registered", "tenant_quarantined", "ticket_key_regist
 """Kinds that logic version 2 has brought."""
 
 
-def _start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, _record: LogRecord) -> None:
-    start, lifetime_id = envelope.lifetime_start, envelope.lifetime_id
+def _start(
+    turn: Turn,
+    tenant: Tenant,
+    envelope: execution_pb2.ExecutionEnvelope,
+    start: execution_pb2.LifetimeStart,
+) -> None:
+    lifetime_id = envelope.lifetime_id
     if not is_name(lifetime_id):
         raise BadRecord("BAD_COMMAND", f"{lifetime_id[:64]!a} is not a lifetime id")
     if lifetime_id in tenant.lifetimes or lifetime_id in tenant.ended:
@@ -331,54 +324,38 @@ def _refuse_start(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionE
     turn.emit(LIFETIMES, key, tenant.tenant_id, view)
 
 
-def _task_result(
-    turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
-) -> None:
-    _result(turn, tenant, envelope, envelope.task_execution, record)
-
-
-def _plan_result(
-    turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, record: LogRecord
-) -> None:
-    _result(turn, tenant, envelope, envelope.plan_execution, record)
-
-
 def _result(
-    turn: Turn,
-    tenant: Tenant,
-    envelope: execution_pb2.ExecutionEnvelope,
-    execution: Execution,
-    record: LogRecord,
+    turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, execution: Execution
 ) -> None:
-    lifetime = known_lifetime(tenant, envelope)
+    lifetime_id = envelope.lifetime_id
+    lifetime = known_lifetime(tenant, lifetime_id)
     report = Report(execution)
-    if report.headers.lifetime_id != envelope.lifetime_id:
+    if report.headers.lifetime_id != lifetime_id:
         raise BadRecord("TENANT_SPOOF", "the execution names another tenant or lifetime than its envelope")
     if lifetime is not None:
-        on_result(turn, tenant, lifetime, report, record.value or b"")
+        on_result(turn, tenant, lifetime, report)
 
 
 def _started(
-    turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, _record: LogRecord
+    turn: Turn,
+    tenant: Tenant,
+    envelope: execution_pb2.ExecutionEnvelope,
+    started: execution_pb2.ExecutionStarted,
 ) -> None:
-    lifetime = known_lifetime(tenant, envelope)
+    lifetime = known_lifetime(tenant, envelope.lifetime_id)
     if lifetime is not None:
-        on_started(turn, tenant, lifetime, envelope.execution_started)
+        on_started(turn, tenant, lifetime, started)
 
 
-def _heartbeat(
-    turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope, _record: LogRecord
-) -> None:
-    on_heartbeat(turn, tenant, envelope.heartbeat)
-
-
-_TAKERS: dict[str, Callable[[Turn, Tenant, execution_pb2.ExecutionEnvelope, LogRecord], None]] = {
+Taker = Callable[[Turn, Tenant, execution_pb2.ExecutionEnvelope, Any], None]
+"""Takes the payload of one kind, which is the last of what it is given."""
+_TAKERS: dict[str, Taker] = {
     "lifetime_start": _start,
     "execution_started": _started,
-    "task_execution": _task_result,
-    "plan_execution": _plan_result,
-    "heartbeat": _heartbeat,
+    "task_execution": _result,
+    "plan_execution": _result,
+    "heartbeat": lambda turn, tenant, _, heartbeat: on_heartbeat(turn, tenant, heartbeat),
     "command": lambda turn, tenant, envelope, _: obey(turn, tenant, envelope),
-    "graph_registered": lambda _turn, tenant, envelope, _: register(tenant, envelope.graph_registered),
+    "graph_registered": lambda _turn, tenant, _, registered: register(tenant, registered),
     "policy_set": lambda turn, tenant, envelope, _: set_policy(turn.state, tenant, envelope),
 }

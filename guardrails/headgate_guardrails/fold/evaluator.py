@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_graphs.conditions import ConditionFailed
-from headgate_guardrails.fold.ledger import NOTHING, Amount, Charge, Spend, Window
+from headgate_guardrails.fold.ledger import NOTHING, Amount, Charge, Spend
 from headgate_guardrails.fold.progressing import Step, stuck
 from headgate_guardrails.fold.rules import (
     ALLOW,
@@ -24,6 +24,7 @@ from headgate_guardrails.fold.rules import (
     comparison,
     violation,
 )
+from headgate_guardrails.fold.windows import Window, Windows
 from headgate_protos.v1 import control_pb2
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Candidate(NamedTuple):
 class PolicyEvaluator:
     """All policies that hold for one tenant, ready to judge. Made anew when one is set.
 
-    Windows belong to the tenant's state: `windows_of` makes those that are missing.
+    Windows belong to the tenant's state: `windows_after` makes those that are missing.
     """
 
     def __init__(self, policies: Sequence[CompiledPolicy]) -> None:
@@ -99,17 +100,16 @@ class PolicyEvaluator:
         """Ages in ms at which a rule about wall time is asked although nothing happens."""
         self._static_matches: dict[tuple[tuple[str, str], str], tuple[Match, ...]] = {}
 
-    def windows_of(self, tenant: Tenant) -> list[Window]:
-        """Return the tenant's windows in the order of `windowed`; others than these are dropped."""
-        known = tenant.windows
-        tenant.windows = {
-            rule.key: known.get(rule.key) or Window(rule.window_ms, rule.sliding) for rule in self.windowed
-        }
+    def windows_after(self, before: Windows) -> Windows:
+        """Return the windows of these policies, with what those before them have counted."""
+        known = dict(before.items())
+        windows = {}
         for rule in self.windowed:
-            window = tenant.windows[rule.key]
-            if (window.length_ms, window.sliding) != (rule.window_ms, rule.sliding):
-                tenant.windows[rule.key] = Window(rule.window_ms, rule.sliding)
-        return list(tenant.windows.values())
+            window = known.get(rule.key)
+            if window is None or (window.length_ms, window.sliding) != (rule.window_ms, rule.sliding):
+                window = Window(rule.window_ms, rule.sliding)
+            windows[rule.key] = window
+        return Windows(windows)
 
     # -- admission ---------------------------------------------------------------------------------
 
@@ -128,7 +128,7 @@ class PolicyEvaluator:
             or lifetime.parent is not None
             or (self._static and self._static_matches.get((lifetime.graph_key, node_id)) != ())
             or self._over_at_admission(
-                lifetime.spend, tenant.spend, tenant.window_list, clock, lifetime, iteration, hold, None, 0
+                lifetime.spend, tenant.spend, tenant.windows, clock, lifetime, iteration, hold, None, 0
             )
         )
 
@@ -145,7 +145,7 @@ class PolicyEvaluator:
                 or over(
                     owner.spend,
                     tenant.spend,
-                    tenant.window_list,
+                    tenant.windows,
                     clock,
                     owner,
                     it.iteration if own else 0,
@@ -185,7 +185,7 @@ class PolicyEvaluator:
             or self._over_at_settlement(
                 lifetime.spend,
                 tenant.spend,
-                tenant.window_list,
+                tenant.windows,
                 clock,
                 lifetime,
                 iteration,
@@ -213,7 +213,7 @@ class PolicyEvaluator:
                 or over(
                     owner.spend,
                     tenant.spend,
-                    tenant.window_list,
+                    tenant.windows,
                     clock,
                     owner,
                     it.iteration if own else 0,

@@ -46,9 +46,13 @@ def pay(tenant: Tenant, lifetime: Lifetime, node_id: str, charge: Charge, clock:
     while owner is not None:
         scopes.append(owner.spend)
         owner = owner.parent
-    for window in tenant.window_list:
-        scopes += window.scopes(clock)
-    settle(tenant.spend, scopes, charge)
+    windows = tenant.windows
+    if windows.each:
+        if clock >= windows.until:
+            windows.move(clock)
+        scopes.append(windows.fresh)
+    if settle(tenant.spend, scopes, charge):
+        windows.tell()
 
 
 def orphan(lifetime: Lifetime, flight_id: str, flight: InFlight, clock: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -10,7 +11,7 @@ from google.protobuf.message import Message
 
 from headgate_graphs.ids import execution_id as make_id
 from headgate_graphs.model import Plan
-from headgate_guardrails.fold.wire import known, nested, small, text, timestamp
+from headgate_guardrails.fold.wire import integer, known, nested, text, timestamp
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import plan_pb2, task_pb2
 
@@ -43,7 +44,7 @@ _LIFETIME_ID = _tag(_HEADERS, "lifetime_id", _BYTES)
 _ITERATION = _tag(_HEADERS, "iteration", _VARINT)
 _ATTEMPT = _tag(_HEADERS, "attempt", _VARINT)
 _PARENT = _tag(_HEADERS, "parent_execution_id", _BYTES)
-_UPSTREAM_ID = _tag(_HEADERS, "upstream_execution_ids", _BYTES)
+_UPSTREAM_ID = _tag(_HEADERS, "upstream_execution_ids", _BYTES) + _ID_BYTES
 _DEADLINE = _tag(_HEADERS, "deadline", _BYTES)
 
 
@@ -74,7 +75,8 @@ class InputForm:
             status=pb.EXECUTION_STATUS_PENDING,
         )
         self._identity = identity.SerializeToString()
-        self._queue = _HEADERS(queue=node.config.queue or "").SerializeToString()
+        self._queue = _HEADERS(queue=node.config.queue or "").SerializeToString() + _DEADLINE
+        """With the tag of what follows."""
         self._timeout = _HEADERS(timeout=_duration(timeout_ms)).SerializeToString()
         fixed: Any = kind(params_json=params_of(node))
         if is_plan:
@@ -90,31 +92,26 @@ class InputForm:
 
         `due` is when the gate no longer waits, log time in ms; `ticket` is empty for none.
         """
+        _, iteration, attempt, previous_id, upstream_ids, *_ = work
         when = nested(b"", timestamp(due))
-        headers = b"".join(
-            (
-                _EXECUTION_ID,
-                execution_id.encode(),
-                known(_LIFETIME_ID, lifetime.lifetime_id),
-                self._identity,
-                small(_ITERATION, work.iteration),
-                small(_ATTEMPT, work.attempt),
-                text(_PARENT, work.parent_execution_id) if work.parent_execution_id else b"",
-                *[nested(_UPSTREAM_ID, one.encode()) for one in work.upstream_ids],
-                self._queue,
-                _DEADLINE,
-                when,
-                self._timeout,
-            )
+        headers = b"%b%b%b%b%b%b%b%b%b%b" % (
+            _EXECUTION_ID,
+            execution_id.encode(),
+            known(_LIFETIME_ID, lifetime.lifetime_id),
+            self._identity,
+            _which(iteration, attempt),
+            text(_PARENT, previous_id) if previous_id else b"",
+            b"".join([_UPSTREAM_ID + one.encode() for one in upstream_ids]) if upstream_ids else b"",
+            self._queue,
+            when,
+            self._timeout,
         )
-        before = b"".join(
-            (
-                known(self._tenant_id, tenant_id),
-                nested(self._headers, headers),
-                self._given_to(work),
-                nested(self._start_input, lifetime.start_bytes or _start_bytes(lifetime)),
-                self._params,
-            )
+        before = b"%b%b%b%b%b" % (
+            known(self._tenant_id, tenant_id),
+            nested(self._headers, headers),
+            self._given_to(work),
+            nested(self._start_input, lifetime.start_bytes or _start_bytes(lifetime)),
+            self._params,
         )
         after = self._promised
         if self._leased:
@@ -126,18 +123,23 @@ class InputForm:
         if not self._is_plan:
             data = work.input_data
             return nested(self._given, data.SerializeToString()) if data is not None else b""
-        written = b""
-        for one in work.upstreams:
-            written += nested(self._given, one.SerializeToString())
-        return written
+        upstreams = work.upstreams
+        if len(upstreams) == 1:
+            return nested(self._given, upstreams[0].SerializeToString())
+        return b"".join([nested(self._given, one.SerializeToString()) for one in upstreams])
 
     def is_surely_small(self, lifetime: Lifetime, work: Work) -> bool:
         """Whether the input cannot exceed MAX_INPUT_BYTES, found without writing it."""
-        size = _SMALL_BYTES + len(self._params) + lifetime.start_input.ByteSize()
+        size = _SMALL_BYTES + len(self._params) + len(lifetime.start_bytes or _start_bytes(lifetime))
         size += _UPSTREAM_ID_BYTES * len(work.upstream_ids)
         if work.input_data is not None:
             size += work.input_data.ByteSize()
         return size + sum([one.ByteSize() for one in work.upstreams]) <= MAX_INPUT_BYTES
+
+
+@lru_cache(maxsize=4096)
+def _which(iteration: int, attempt: int) -> bytes:
+    return integer(_ITERATION, iteration) + integer(_ATTEMPT, attempt)
 
 
 def _start_bytes(lifetime: Lifetime) -> bytes:

@@ -115,6 +115,16 @@ class Spend:
         self.latency_ms = min(self.latency_ms + other.latency_ms, MAX_AMOUNT)
         self.payload_bytes = min(self.payload_bytes + other.payload_bytes, MAX_AMOUNT)
 
+    def settle(self, other: Spend) -> None:
+        """Add what was settled elsewhere, as if it had been settled here: maxima and the split, too."""
+        self.add(other)
+        self.input_tokens = min(self.input_tokens + other.input_tokens, MAX_AMOUNT)
+        self.output_tokens = min(self.output_tokens + other.output_tokens, MAX_AMOUNT)
+        self.cached_tokens = min(self.cached_tokens + other.cached_tokens, MAX_AMOUNT)
+        self.max_tokens = max(self.max_tokens, other.max_tokens)
+        self.max_cost = max(self.max_cost, other.max_cost)
+        self.max_latency_ms = max(self.max_latency_ms, other.max_latency_ms)
+
     @property
     def is_near_the_end(self) -> bool:
         """Whether a sum has come to MAX_AMOUNT; after that it no longer says what its parts are together."""
@@ -136,12 +146,13 @@ class Spend:
         self.payload_bytes += whole.payload_bytes - sum([part.payload_bytes for part in dropped])
 
 
-def settle(whole: Spend, parts: Iterable[Spend], charge: Charge) -> None:
+def settle(whole: Spend, parts: Iterable[Spend], charge: Charge) -> bool:
     """Add what one run is charged to the tenant's account and to the scopes within it.
 
-    For each event that is done six times with a few rules, so it is one loop without any call. No part has a
+    For each event that is done for at least four scopes, so it is one loop without any call. No part has a
     sum above that of the whole, so as long as the whole is below the end none need be looked at; and what is
-    0 in the charge is passed over: a plan has seldom used anything but time.
+    0 in the charge is passed over: a plan has seldom used anything but time. Returns whether it has come to
+    the end.
     """
     tokens, cost, latency, input_tokens, output_tokens, cached_tokens, payload_bytes = charge
     has_split = input_tokens or output_tokens or cached_tokens
@@ -163,66 +174,11 @@ def settle(whole: Spend, parts: Iterable[Spend], charge: Charge) -> None:
             spend.input_tokens += input_tokens
             spend.output_tokens += output_tokens
             spend.cached_tokens += cached_tokens
-    if whole.is_near_the_end:
-        for spend in (whole, *parts):
-            spend.saturate()
-
-
-class Window:
-    """A tenant's spend in the window of one rule: the tumbling one of now, or a sliding one's last parts."""
-
-    __slots__ = ("buckets", "index", "length_ms", "part_ms", "sliding", "spend", "until")
-
-    PARTS = 60
-    """Parts of a sliding window: it forgets in steps of a sixtieth of its length."""
-
-    def __init__(self, length_ms: int, sliding: bool) -> None:
-        self.length_ms = length_ms
-        self.sliding = sliding
-        self.part_ms = -(-length_ms // self.PARTS) if sliding else length_ms
-        """Length of one part: the window itself when it is tumbling."""
-        self.index = -1
-        self.until = 0
-        """Log time at which something is forgotten next, 0 for at once."""
-        self.spend = Spend()
-        """What counts as of the last `at`."""
-        self.buckets: dict[int, Spend] = {}
-        """For a sliding window, the spend of each part, oldest first."""
-
-    def at(self, clock_ms: int) -> Spend:
-        """Return what counts at `clock_ms`; what is too old is dropped."""
-        if clock_ms < self.until:
-            return self.spend
-        self.index = index = clock_ms // self.part_ms
-        self.until = (index + 1) * self.part_ms
-        if not self.sliding:
-            self.spend = Spend()
-        else:
-            self._forget(index - self.PARTS)
-        return self.spend
-
-    def _forget(self, oldest: int) -> None:
-        """Drop the parts before `oldest`, which counts whole until its last moment is out."""
-        gone = [index for index in self.buckets if index < oldest]
-        if not gone:
-            return
-        dropped = [self.buckets.pop(index) for index in gone]
-        before, self.spend = self.spend, Spend()
-        if before.is_near_the_end:
-            for part in self.buckets.values():
-                self.spend.add(part)
-        else:
-            self.spend.add_difference(before, dropped)
-
-    def scopes(self, clock_ms: int) -> tuple[Spend, ...]:
-        """Return what a run that is settled at `clock_ms` is added to."""
-        spend = self.spend if clock_ms < self.until else self.at(clock_ms)
-        if not self.sliding:
-            return (spend,)
-        part = self.buckets.get(self.index)
-        if part is None:
-            part = self.buckets[self.index] = Spend()
-        return spend, part
+    if not whole.is_near_the_end:
+        return False
+    for spend in (whole, *parts):
+        spend.saturate()
+    return True
 
 
 def is_believable(usage: pb.ResourceUsage) -> bool:

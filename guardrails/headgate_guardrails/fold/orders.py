@@ -29,9 +29,8 @@ MAX_COMMANDS = 1_000
 """Command ids a tenant's state remembers, so that a repeated command is ignored."""
 
 
-def known_lifetime(tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) -> Lifetime | None:
+def known_lifetime(tenant: Tenant, lifetime_id: str) -> Lifetime | None:
     """Return the lifetime, None when it ended and is only remembered; raises BadRecord when it never was."""
-    lifetime_id = envelope.lifetime_id
     lifetime = tenant.lifetimes.get(lifetime_id)
     if lifetime is None and lifetime_id not in tenant.ended:
         raise BadRecord("UNKNOWN_LIFETIME", f"{lifetime_id[:128]!a} is not a lifetime of this tenant")
@@ -55,7 +54,7 @@ def obey(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionEnvelope) 
     elif not envelope.lifetime_id:
         _freeze_or_thaw(turn, tenant, command)
     else:
-        lifetime = known_lifetime(tenant, envelope)
+        lifetime = known_lifetime(tenant, envelope.lifetime_id)
         if lifetime is not None and lifetime.is_live:
             flow = Flow(turn, tenant, lifetime)
             _ORDERS[kind](flow, command)
@@ -115,7 +114,7 @@ def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionE
     if envelope.lifetime_id:
         if rule.scope == "tenant":
             raise BadRecord("BAD_COMMAND", f"rule {rule.name} caps the tenant: raise it without a lifetime")
-        lifetime = known_lifetime(tenant, envelope)
+        lifetime = known_lifetime(tenant, envelope.lifetime_id)
         if lifetime is None:
             return
         lifetime.budgets[key] = order.value

@@ -7,10 +7,11 @@ true are the rules looked at one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_guardrails.fold.conditions import RuleCondition, compile_rule
+from headgate_guardrails.fold.ledger import Amount, Charge
 from headgate_protos.v1 import control_pb2
 
 if TYPE_CHECKING:
@@ -150,14 +151,16 @@ _FIELDS = {
     "executions": "executions",
 }
 _HELD = {"tokens_used": "held_tokens", "cost_nano_usd": "held_cost", "executions": "open_holds"}
-_ASKED = {"tokens_used": "asked.tokens", "cost_nano_usd": "asked.cost"}
-_USED = {
-    "tokens_used": "charge.tokens",
-    "cost_nano_usd": "charge.cost",
-    "latency_ms": "charge.latency_ms",
-    "payload_bytes": "charge.payload_bytes",
-    "fan_out": "fan_out",
+_ASKED = {
+    metric: f"asked[{Amount._fields.index(field)}]"
+    for metric, field in (("tokens_used", "tokens"), ("cost_nano_usd", "cost"))
 }
+_USED = {
+    metric: f"charge[{Charge._fields.index(field)}]"
+    for metric, field in _FIELDS.items()
+    if field in Charge._fields
+}
+_USED["fan_out"] = "fan_out"
 _OF_LIFETIME = {
     "iterations": "iteration",
     "wall_time_ms": "clock - owner.started_at",
@@ -168,18 +171,27 @@ _OF_LIFETIME = {
 def comparison(caps: Iterable[Cap], windows: dict[tuple[str, str], int], *, admission: bool) -> Comparison:
     """Return one function that is true when any of the caps may be passed.
 
-    `windows` maps a windowed rule to its place in the list W. What an execution used is read at settlement,
-    what it asks for at admission.
+    `windows` maps a windowed rule to its place among the windows. What an execution used is read at
+    settlement, what it asks for at admission.
     """
     lowest: dict[str, int] = {}
     for cap in caps:
         text = _expression(cap, windows, admission)
         if text:
             lowest[text] = min(lowest.get(text, cap.value), cap.value)
-    body = " or ".join(f"{text} > {value:d}" for text, value in lowest.items()) or "False"
+    asked = [f"{text} > {value:d}" for text, value in lowest.items() if not _is_implied(text, lowest)]
+    if any("W." in text for text in asked):
+        asked.insert(0, "(clock >= W.until and W.move(clock))")
+    body = " or ".join(asked) or "False"
     # The text is made of the fixed names above and integers alone: nothing of the policy's own text is in it.
     made: Comparison = eval(f"lambda {_ARGUMENTS}: {body}", {"__builtins__": {}})  # noqa: S307
     return made
+
+
+def _is_implied(text: str, lowest: Mapping[str, int]) -> bool:
+    """Whether a sum is asked with what is held on top of it, too, and need not be as low for that."""
+    value = lowest[text]
+    return any(more.startswith(f"{text} + ") and least <= value for more, least in lowest.items())
 
 
 def _expression(cap: Cap, windows: dict[tuple[str, str], int], admission: bool) -> str:
@@ -190,8 +202,12 @@ def _expression(cap: Cap, windows: dict[tuple[str, str], int], admission: bool) 
     if rule.scope == EXECUTION:
         return _ASKED.get(metric, "") if admission else _USED[metric]
     held_in = "L" if rule.scope == LIFETIME else "T"
-    spend = f"W[{windows[rule.key]}].at(clock)" if rule.window_ms else held_in
-    text = f"{spend}.{_FIELDS[metric]}"
+    field = _FIELDS[metric]
+    text = (
+        f"W.fresh.{field} + W.each[{windows[rule.key]}].spend.{field}"
+        if rule.window_ms
+        else f"{held_in}.{field}"
+    )
     if settled_only:
         return text
     if metric in _HELD:

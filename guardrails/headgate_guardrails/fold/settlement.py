@@ -28,14 +28,14 @@ from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import plan_pb2, task_pb2
 
 
-def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, report: Report, record: bytes) -> None:
+def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, report: Report) -> None:
     """Take one result: accepted, late, duplicate or conflicting. Raises BadRecord before anything changes."""
     done_id, run_id = report.execution_id, report.run_id
     if lifetime.ticket_key:
         check_ticket(turn, tenant.tenant_id, lifetime, done_id, report.execution.ticket)
     flight = lifetime.inflight.get(done_id)
     _refuse_forged(tenant, lifetime, report, flight)
-    checksum = zlib.crc32(record)
+    checksum = zlib.crc32(turn.value)
     paid = lifetime.settled.get(run_id)
     if paid is not None:
         if paid != checksum:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from headgate_graphs.progress import GraphOrchestrator
 from headgate_guardrails.fold.evaluator import PolicyEvaluator
-from headgate_guardrails.fold.ledger import Spend, Window
+from headgate_guardrails.fold.ledger import Spend
 from headgate_guardrails.fold.lifetimes import Lifetimes
 from headgate_guardrails.fold.line import Line
 from headgate_guardrails.fold.rules import CompiledPolicy
+from headgate_guardrails.fold.windows import Windows
 
 if TYPE_CHECKING:
     from headgate_guardrails.fold.snapshot import Capturing
@@ -63,17 +64,13 @@ class Tenant:
         "spend",
         "tenant_id",
         "waiting",
-        "window_list",
         "windows",
     )
 
     def __init__(self, tenant_id: str) -> None:
         self.tenant_id: str = tenant_id
         self.spend = Spend()
-        self.windows: dict[tuple[str, str], Window] = {}
-        """By (policy, rule)."""
-        self.window_list: list[Window] = []
-        """The same in the order in which the evaluator asks them."""
+        self.windows = Windows({})
         self.budgets: dict[tuple[str, str, str], int] = {}
         self.graphs: dict[tuple[str, str], Registered] = {}
         """By (graph id, version)."""
@@ -98,7 +95,8 @@ class Tenant:
         """Make the evaluator of the tenant's own policies and the platform's anew."""
         policies = [*platform.in_force.values(), *self.policies.in_force.values()]
         self.evaluator = PolicyEvaluator(policies) if policies else None
-        self.window_list = self.evaluator.windows_of(self) if self.evaluator else []
+        if self.evaluator:
+            self.windows = self.evaluator.windows_after(self.windows)
 
     def newest(self, graph_id: str, version: str) -> tuple[str, str] | None:
         """Return the key of the named version, or of the newest one when none is named."""

@@ -86,7 +86,7 @@ class Witness(Protocol):
 class Turn:
     """What the verbs need while one record is folded."""
 
-    __slots__ = ("clock", "is_silent", "offset", "outputs", "secrets", "state", "witness")
+    __slots__ = ("clock", "is_silent", "offset", "outputs", "secrets", "state", "value", "witness")
 
     def __init__(
         self,
@@ -105,6 +105,8 @@ class Turn:
         self.witness = witness
         """Is told what goes on, for who folds a log to learn its history; decides nothing."""
         self.clock = state.clock_ms
+        self.value: bytes
+        """The bytes that are taken, once the record is decoded: the record's own, or what waited for it."""
         self.outputs: list[Output] = []
 
     def emit(self, topic: str, key: str, tenant_id: str, message: Any) -> None:

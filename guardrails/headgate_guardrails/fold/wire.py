@@ -19,15 +19,8 @@ def varint(number: int) -> bytes:
     if number < 128:
         return _ONE_BYTE[number]
     if number < 16_384:
-        return bytes((number & 127 | 128, number >> 7))
-    if number < 2_097_152:
-        return bytes((number & 127 | 128, number >> 7 & 127 | 128, number >> 14))
-    written = bytearray()
-    while number > 127:
-        written.append(number & 127 | 128)
-        number >>= 7
-    written.append(number)
-    return bytes(written)
+        return b"%c%c" % (number & 127 | 128, number >> 7)
+    return b"%c%c%b" % (number & 127 | 128, number >> 7 & 127 | 128, varint(number >> 14))
 
 
 @lru_cache(maxsize=4096)
@@ -44,8 +37,10 @@ def integer(tag: bytes, number: int) -> bytes:
 def nested(tag: bytes, content: bytes) -> bytes:
     """Return a text or a message field, which is there even when it is empty."""
     size = len(content)
-    if size < 128:  # most are: one step instead of three
+    if size < 128:
         return b"%b%c%b" % (tag, size, content)
+    if size < 16_384:
+        return b"%b%c%c%b" % (tag, size & 127 | 128, size >> 7, content)
     return tag + varint(size) + content
 
 

@@ -12,12 +12,12 @@ from headgate_guardrails.fold.ledger import (
     Amount,
     Charge,
     Spend,
-    Window,
     priced,
     reading,
     settle,
     unreported,
 )
+from headgate_guardrails.fold.windows import Window, Windows
 from headgate_protos.v1 import common_pb2 as pb
 
 
@@ -56,26 +56,32 @@ def test_every_scope_adds_up_and_stops_at_the_end() -> None:
         assert (whole.tokens == MAX_AMOUNT) is (most == MAX_USAGE)
 
 
+RULE = ("book", "rule")
+
+
 @pytest.mark.parametrize("most", [1_000, MAX_USAGE])
 def test_a_sliding_window_is_the_sum_of_its_parts(most: int) -> None:
     rng, window, clock = random.Random(6), Window(60_000, True), 0
+    whole, windows = Spend(), Windows({RULE: window, ("book", "other"): Window(7_000, False)})
     seen: list[tuple[int, Charge]] = []
     highest = 0
     for number in range(20_000):
         clock += rng.choice([1_000, 1_001, 20_000]) if number % 499 == 0 else number % 2
         given = charge(rng, most)
-        spend, *parts = window.scopes(clock)
-        settle(spend, parts, given)
+        if clock >= windows.until:
+            windows.move(clock)
+        if settle(whole, [windows.fresh], given):
+            windows.tell()
         seen.append((clock // window.part_ms, given))
         if number % 101 == 0:
             counted = [one for index, one in seen if index >= window.index - Window.PARTS]
             for name in ("tokens", "cost", "latency_ms", "payload_bytes"):
                 total = min(sum(getattr(one, name) for one in counted), MAX_AMOUNT)
-                assert getattr(window.at(clock), name) == total
-            assert window.at(clock).executions == len(counted)
-            highest = max(highest, window.at(clock).tokens)
+                assert getattr(windows[RULE].at(clock), name) == total
+            assert windows[RULE].at(clock).executions == len(counted)
+            highest = max(highest, windows[RULE].at(clock).tokens)
     assert (highest == MAX_AMOUNT) is (most == MAX_USAGE)
-    assert window.at(clock).executions < len(seen), "nothing was ever forgotten"
+    assert windows[RULE].at(clock).executions < len(seen), "nothing was ever forgotten"
 
 
 def test_a_usage_is_believed_up_to_its_bound_and_not_beyond() -> None:
