@@ -33,12 +33,13 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
     lifetime, tenant = flow.lifetime, flow.tenant
     if lifetime.ended_at:
         return
-    if lifetime.is_paused or (tenant.frozen and _is_frozen(tenant, lifetime)):
+    is_held = lifetime.status == pb.LIFETIME_STATUS_PAUSED or (lifetime.parent and lifetime.parent.is_paused)
+    if is_held or (tenant.frozen and _is_frozen(tenant, lifetime)):
         lifetime.parked.append(work)
         return
     terms = lifetime.terms[work.node_id]
     node = terms.node
-    may_wait = (terms.is_counted or tenant.waiting) and not from_queue
+    may_wait = (terms.is_counted or tenant.waiting.graphs) and not from_queue
     if may_wait and not (_has_room(tenant, lifetime, node) and _is_first(tenant, lifetime, node)):
         # Judged when its turn comes: what is held now will have been settled by then.
         lifetime.queued.append(work)
@@ -139,9 +140,7 @@ def _has_room(tenant: Tenant, lifetime: Lifetime, node: Task | Plan) -> bool:
 
 def _is_first(tenant: Tenant, lifetime: Lifetime, node: Task | Plan) -> bool:
     """Whether nobody waits for room in the same graph: who comes later goes to the end of the line."""
-    if not tenant.waiting or node.type in (HUMAN, SUBGRAPH):
-        return True
-    return not tenant.waiting.waits_for(lifetime.graph_key[0])
+    return node.type in (HUMAN, SUBGRAPH) or lifetime.graph_key[0] not in tenant.waiting.graphs
 
 
 def serve_waiting(turn: Turn, tenant: Tenant) -> None:
@@ -167,7 +166,7 @@ def _next_waiting(tenant: Tenant) -> tuple[Lifetime, int] | None:
         graph_id = lifetime.graph_key[0]
         if tenant.busy.get((graph_id, ""), 0) >= (lifetime.graphs.graph.limits.max_in_flight or inf):
             full.add(graph_id)
-        if len(full) == tenant.waiting.graphs:
+        if len(full) == len(tenant.waiting.graphs):
             return None
         for place, work in enumerate(lifetime.queued):
             if _has_room(tenant, lifetime, lifetime.graphs.nodes[work.node_id]):

@@ -98,14 +98,14 @@ class GuardrailEngine:
         """
         self.state = state
         self._surroundings = surroundings
-        self._secrets = surroundings.secrets
+        self._turn = Turn(state, state.next_offset, surroundings.secrets, witness=surroundings.witness)
         self._holds: dict[int, list[Hold]] = {}
         for hold in holds:
             self._holds.setdefault(hold.offset, []).append(hold)
         self._heeded = heeded
         self._check_logic(state.logic_version)
         for name in {state.ticket_key, *state.tickets_kept} - {""}:
-            require(Turn(state, state.next_offset, surroundings.secrets), name)
+            require(self._turn, name)
 
     def apply(self, record: LogRecord, *, is_silent: bool = False) -> list[Output]:
         """Fold one record; return its outputs in order, each with its source; none when `is_silent`.
@@ -120,7 +120,8 @@ class GuardrailEngine:
         if self._holds:
             for hold in self._holds.get(offset, ()):
                 hold_tenant(state, hold)
-        turn = Turn(state, offset, self._secrets, is_silent, self._surroundings.witness)
+        turn = self._turn
+        turn.begin(offset, is_silent)
         if state.heap and state.heap[0][0] <= turn.clock:
             fire_due(turn)
         try:

@@ -76,7 +76,9 @@ def payload_of(result: task_pb2.TaskResult | plan_pb2.PlanResult) -> pb.Payload:
     """Return a result's value as a payload; null when it has none."""
     inline = result.json_result
     if inline:
-        return pb.Payload(json=inline)
+        payload = pb.Payload()  # a keyword would take twice as long
+        payload.json = inline
+        return payload
     kind = result.WhichOneof("value")
     if kind == "blob_reference":
         return pb.Payload(blob=result.blob_reference)

@@ -13,26 +13,27 @@ ORPHAN_GRACE_MS = 300_000
 
 def reserve(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
     """Open one hold."""
-    tokens, cost = hold
-    _move_holds(tenant, lifetime, 1, tokens, cost)
+    _move_holds(tenant, lifetime, 1, hold)
 
 
 def release(tenant: Tenant, lifetime: Lifetime, hold: Amount) -> None:
     """Close one hold."""
-    tokens, cost = hold
-    _move_holds(tenant, lifetime, -1, -tokens, -cost)
+    _move_holds(tenant, lifetime, -1, hold)
 
 
-def _move_holds(tenant: Tenant, lifetime: Lifetime, count: int, tokens: int, cost: int) -> None:
-    tenant.spend.open_holds += count
-    lifetime.spend.open_holds += count
+def _move_holds(tenant: Tenant, lifetime: Lifetime, sign: int, hold: Amount) -> None:
+    whole, own = tenant.spend, lifetime.spend
+    whole.open_holds += sign
+    own.open_holds += sign
+    tokens, cost = sign * hold[0], sign * hold[1]
     if tokens or cost:
-        for spend in (tenant.spend, lifetime.spend):
-            spend.held_tokens += tokens
-            spend.held_cost += cost
+        whole.held_tokens += tokens
+        whole.held_cost += cost
+        own.held_tokens += tokens
+        own.held_cost += cost
     owner = lifetime.parent
     while owner is not None:
-        owner.spend.open_holds += count
+        owner.spend.open_holds += sign
         owner.spend.held_tokens += tokens
         owner.spend.held_cost += cost
         owner = owner.parent

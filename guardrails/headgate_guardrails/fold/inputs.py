@@ -101,7 +101,7 @@ class InputForm:
             self._identity,
             _which(iteration, attempt),
             text(_PARENT, previous_id) if previous_id else b"",
-            b"".join([_UPSTREAM_ID + one.encode() for one in upstream_ids]) if upstream_ids else b"",
+            _upstream(upstream_ids) if upstream_ids else b"",
             self._queue,
             when,
             self._timeout,
@@ -134,7 +134,15 @@ class InputForm:
         size += _UPSTREAM_ID_BYTES * len(work.upstream_ids)
         if work.input_data is not None:
             size += work.input_data.ByteSize()
-        return size + sum([one.ByteSize() for one in work.upstreams]) <= MAX_INPUT_BYTES
+        for one in work.upstreams:
+            size += one.ByteSize()
+        return size <= MAX_INPUT_BYTES
+
+
+def _upstream(ids: tuple[str, ...]) -> bytes:
+    if len(ids) == 1:
+        return _UPSTREAM_ID + ids[0].encode()
+    return b"".join([_UPSTREAM_ID + one.encode() for one in ids])
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from headgate_protos.v1 import common_pb2 as pb
@@ -28,8 +29,12 @@ class Amount(NamedTuple):
 NOTHING = Amount(0, 0)
 
 
-class Charge(NamedTuple):
-    """What one run is charged, read once from its usage, added to every scope and compared with every cap."""
+@dataclass(slots=True)
+class Charge:
+    """What one run is charged, read once from its usage, added to every scope and compared with every cap.
+
+    Not to be changed. No tuple: that would take twice as long to make, and longer to read.
+    """
 
     tokens: int
     cost: int
@@ -128,9 +133,7 @@ class Spend:
     @property
     def is_near_the_end(self) -> bool:
         """Whether a sum has come to MAX_AMOUNT; after that it no longer says what its parts are together."""
-        # All at once, for nearly every event: an `or` of numbers is never less than any of them.
-        sums = self.tokens | self.cost | self.latency_ms | self.payload_bytes | self.input_tokens
-        return (sums | self.output_tokens | self.cached_tokens | self.executions) >= MAX_AMOUNT
+        return any(getattr(self, name) >= MAX_AMOUNT for name in SUMS)
 
     def saturate(self) -> None:
         """Bring every sum back to MAX_AMOUNT."""
@@ -154,8 +157,8 @@ def settle(whole: Spend, parts: Iterable[Spend], charge: Charge) -> bool:
     0 in the charge is passed over: a plan has seldom used anything but time. Returns whether it has come to
     the end.
     """
-    tokens, cost, latency, input_tokens, output_tokens, cached_tokens, payload_bytes = charge
-    has_split = input_tokens or output_tokens or cached_tokens
+    tokens, cost, latency, payload_bytes = charge.tokens, charge.cost, charge.latency_ms, charge.payload_bytes
+    has_split = charge.input_tokens or charge.output_tokens or charge.cached_tokens
     for spend in (whole, *parts):
         spend.executions += 1
         spend.latency_ms += latency
@@ -171,10 +174,14 @@ def settle(whole: Spend, parts: Iterable[Spend], charge: Charge) -> bool:
             if cost > spend.max_cost:
                 spend.max_cost = cost
         if has_split:
-            spend.input_tokens += input_tokens
-            spend.output_tokens += output_tokens
-            spend.cached_tokens += cached_tokens
-    if not whole.is_near_the_end:
+            spend.input_tokens += charge.input_tokens
+            spend.output_tokens += charge.output_tokens
+            spend.cached_tokens += charge.cached_tokens
+    # All at once, for nearly every event: an `or` of numbers is never less than any of them.
+    sums = whole.tokens | whole.cost | whole.latency_ms | whole.payload_bytes | whole.executions
+    if has_split:
+        sums |= whole.input_tokens | whole.output_tokens | whole.cached_tokens
+    if sums < MAX_AMOUNT:
         return False
     for spend in (whole, *parts):
         spend.saturate()
@@ -206,4 +213,4 @@ def unreported(hold: Amount, payload_bytes: int) -> Charge:
 def priced(charge: Charge, hold: Amount) -> Charge:
     """Return what a run is charged whose price is not known: not less than its hold."""
     # A handler that said nothing at all is charged the tokens, too.
-    return charge._replace(cost=max(charge.cost, hold.cost), tokens=charge.tokens or hold.tokens)
+    return replace(charge, cost=max(charge.cost, hold.cost), tokens=charge.tokens or hold.tokens)

@@ -20,6 +20,7 @@ class Report:
     """What one run says of itself."""
 
     __slots__ = (
+        "began",
         "charge",
         "execution",
         "execution_id",
@@ -42,6 +43,8 @@ class Report:
         self.run_id = headers.run_id
         self.node_id = headers.node_id
         self.status = headers.status
+        self.began = self.status != pb.EXECUTION_STATUS_ABORTED or self._has_begun()
+        """Whether the handler began; a worker that says it did not has made no execution and used nothing."""
         self.charge: Charge
         """Set by `price`, once it is known what was held."""
         self.is_doubtful = False
@@ -61,11 +64,7 @@ class Report:
             return
         self.charge = priced(charge, hold) if usage.unpriced else charge
 
-    @property
-    def began(self) -> bool:
-        """Whether the handler began; a worker that says it did not has made no execution and used nothing."""
-        if self.status != pb.EXECUTION_STATUS_ABORTED:
-            return True
+    def _has_begun(self) -> bool:
         execution = self.execution
         usage = execution.resource_usage
         return (

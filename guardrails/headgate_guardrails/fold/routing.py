@@ -90,8 +90,10 @@ def task_done(flow: Flow, work: Work, done_id: str, execution: task_pb2.TaskExec
 
 def _strip(execution: task_pb2.TaskExecution) -> None:
     """Take away what the next plan has no use for."""
-    execution.ClearField("input_data")
-    execution.ClearField("ticket")
+    if execution.HasField("input_data"):
+        execution.ClearField("input_data")
+    if execution.ticket:
+        execution.ClearField("ticket")
 
 
 def plan_done(flow: Flow, work: Work, done_id: str, execution: plan_pb2.PlanExecution) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_guardrails.fold.conditions import RuleCondition, compile_rule
-from headgate_guardrails.fold.ledger import Amount, Charge
+from headgate_guardrails.fold.ledger import Amount
 from headgate_protos.v1 import control_pb2
 
 if TYPE_CHECKING:
@@ -156,11 +156,12 @@ _ASKED = {
     for metric, field in (("tokens_used", "tokens"), ("cost_nano_usd", "cost"))
 }
 _USED = {
-    metric: f"charge[{Charge._fields.index(field)}]"
-    for metric, field in _FIELDS.items()
-    if field in Charge._fields
+    "tokens_used": "charge.tokens",
+    "cost_nano_usd": "charge.cost",
+    "latency_ms": "charge.latency_ms",
+    "payload_bytes": "charge.payload_bytes",
+    "fan_out": "fan_out",
 }
-_USED["fan_out"] = "fan_out"
 _OF_LIFETIME = {
     "iterations": "iteration",
     "wall_time_ms": "clock - owner.started_at",

@@ -44,16 +44,15 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, report: Report) ->
     hold = _close_hold(tenant, lifetime, flight, done_id, run_id)
     lifetime.settled[run_id] = checksum
     report.price(hold if hold is not None else lifetime.terms[report.node_id].hold)
-    began = report.began
-    if began:
+    if report.began:
         pay(tenant, lifetime, report.node_id, report.charge, turn.clock)
     flow = Flow(turn, tenant, lifetime)
     if lifetime.ended_at:
-        if began:
+        if report.began:
             lifetime.stopped_at = turn.clock
         ending.republish(flow)
         return
-    if not began:
+    if not report.began:
         if flight is not None and not flight.runs:  # else another run of it goes on
             take_back(flow, flight, done_id, report.result.error.code, hold)
     elif flight is not None:

@@ -84,7 +84,7 @@ class Witness(Protocol):
 
 
 class Turn:
-    """What the verbs need while one record is folded."""
+    """What the verbs need while one record is folded; the engine has one, which `begin` makes ready."""
 
     __slots__ = ("clock", "is_silent", "offset", "outputs", "secrets", "state", "value", "witness")
 
@@ -97,16 +97,20 @@ class Turn:
         witness: Witness | None = None,
     ) -> None:
         self.state = state
-        self.offset = offset
         self.secrets = secrets
         """Ticket keys by fingerprint."""
-        self.is_silent = is_silent
-        """Whether nobody wants the outputs: then none need be made. It changes nothing in the state."""
         self.witness = witness
         """Is told what goes on, for who folds a log to learn its history; decides nothing."""
-        self.clock = state.clock_ms
         self.value: bytes
         """The bytes that are taken, once the record is decoded: the record's own, or what waited for it."""
+        self.begin(offset, is_silent)
+
+    def begin(self, offset: int, is_silent: bool) -> None:
+        """Go on to the next record; the clock has been moved. To make another turn would cost more."""
+        self.offset = offset
+        self.is_silent = is_silent
+        """Whether nobody wants the outputs: then none need be made. It changes nothing in the state."""
+        self.clock = self.state.clock_ms
         self.outputs: list[Output] = []
 
     def emit(self, topic: str, key: str, tenant_id: str, message: Any) -> None:

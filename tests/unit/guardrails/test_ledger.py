@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields
 
 import pytest
 
@@ -26,7 +27,7 @@ def sums(spend: Spend) -> list[int]:
 
 
 def charge(rng: random.Random, most: int) -> Charge:
-    return Charge(*(rng.choice([0, rng.randint(0, most)]) for _ in Charge._fields))
+    return Charge(*(rng.choice([0, rng.randint(0, most)]) for _ in fields(Charge)))
 
 
 def one_by_one(spend: Spend, given: Charge) -> None:
