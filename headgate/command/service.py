@@ -98,7 +98,7 @@ class _Run:
         return ready_at
 
     def _announce(self, service: Service) -> None:
-        _spare_the_collector()
+        spare_the_collector()
         if self._is_announced:
             _LOGGER.warning("the log is back: %s goes on", service.name)
             return
@@ -107,7 +107,7 @@ class _Run:
         _say_ready(self._place, service, self._ready_line)
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Let the garbage collector look at what is new, more rarely, and never again at what is here now.
 
     A loop makes and drops many objects for each record, and hardly a cycle among them; modules stay.

@@ -64,6 +64,8 @@ def decode(record: LogRecord, expected: type[M]) -> M:
         BadRecord: EMPTY, SIZE, HEADERS, HEADER_MISSING, TYPE_MISMATCH, VERSION, BAD_TENANT_ID, DECODE,
             DEPTH, COUNT, TENANT_SPOOF, BLOB_REF or ENUM; the record goes to dead-letters.
     """
+    if expected is ExecutionEnvelope:
+        return decode_envelope(record)[0]  # type: ignore[return-value]
     message, tenant, value = _parsed(record, expected)
     _check_tenant(message, tenant, value)
     check = _CHECKS.get(expected)
@@ -82,7 +84,14 @@ def decode_envelope(record: LogRecord) -> tuple[ExecutionEnvelope, str, str, Any
     envelope, tenant, value = _parsed(record, ExecutionEnvelope)
     if envelope.tenant_id != tenant:
         _check_tenant(envelope, tenant, value)
-    kind, payload = _check_envelope(envelope, tenant)
+    kind: str | None = envelope.WhichOneof("payload")
+    if kind is None:
+        raise BadRecord("DECODE", "an ExecutionEnvelope without a payload that is known here")
+    if tenant == EVERY_TENANT and kind not in _EVERY_TENANT_KINDS:
+        raise BadRecord("BAD_TENANT_ID", f"{kind} cannot be every tenant's")
+    payload = getattr(envelope, kind)
+    if kind in _PAYLOAD_CHECKS:
+        _PAYLOAD_CHECKS[kind](payload, tenant)
     return envelope, tenant, kind, payload
 
 
@@ -168,20 +177,6 @@ def _check_tenant(message: Any, tenant: str, value: bytes) -> None:
 def _only_one_tenant(kind: str, tenant: str) -> None:
     if tenant == EVERY_TENANT:
         raise BadRecord("BAD_TENANT_ID", f"{kind} cannot be every tenant's")
-
-
-def _check_envelope(envelope: ExecutionEnvelope, tenant: str) -> tuple[str, Any]:
-    """Return the kind of the payload and the payload."""
-    kind: str | None = envelope.WhichOneof("payload")
-    if kind is None:
-        raise BadRecord("DECODE", "an ExecutionEnvelope without a payload that is known here")
-    if tenant == EVERY_TENANT and kind not in _EVERY_TENANT_KINDS:
-        raise BadRecord("BAD_TENANT_ID", f"{kind} cannot be every tenant's")
-    payload = getattr(envelope, kind)
-    check = _PAYLOAD_CHECKS.get(kind)
-    if check is not None:
-        check(payload, tenant)
-    return kind, payload
 
 
 def _check_start(start: LifetimeStart, tenant: str) -> None:
@@ -270,10 +265,11 @@ def _check_pointer(_pointer: CheckpointPointer, _tenant: str) -> None:
 
 
 def _check_execution_headers(headers: ExecutionHeaders) -> None:
-    if not 0 < headers.status <= 6:
-        raise BadRecord("ENUM", f"status {headers.status} is not an ExecutionStatus")
-    if not 0 < headers.node_kind <= 2:
-        raise BadRecord("ENUM", f"node_kind {headers.node_kind} is not a NodeKind")
+    status, kind = headers.status, headers.node_kind
+    if not 0 < status <= 6:
+        raise BadRecord("ENUM", f"status {status} is not an ExecutionStatus")
+    if not 0 < kind <= 2:
+        raise BadRecord("ENUM", f"node_kind {kind} is not a NodeKind")
 
 
 def _check_enum(field: str, number: int, highest: int) -> None:
@@ -288,7 +284,6 @@ _PAYLOAD_CHECKS: Final[dict[str, Callable[[Any, str], None]]] = {
     "command": _check_command,
 }
 _CHECKS: Final[dict[type[Message], Callable[[Any, str], object]]] = {
-    ExecutionEnvelope: _check_envelope,
     TaskInput: _check_input,
     PlanInput: _check_input,
     ExecutionEvent: _check_event,

@@ -19,7 +19,7 @@ from headgate_guardrails.fold.rules import ABORT, PAUSE, REJECT, THROTTLE
 from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.terms import HUMAN, SUBGRAPH, Terms
 from headgate_guardrails.fold.turn import PLAN_INPUTS, TASK_INPUTS, Output, Turn
-from headgate_guardrails.fold.wire import nested
+from headgate_guardrails.fold.wire import varint
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
 from headgate_streams.signing import ticket
@@ -214,7 +214,8 @@ def _send(flow: Flow, new_id: str, terms: Terms, parts: tuple[bytes, bytes]) -> 
     turn, form = flow.turn, terms.form
     if turn.is_silent:
         return
-    value = parts[0] + nested(form.source_tag, turn.source()) + parts[1]
+    source = turn.source()
+    value = b"".join((parts[0], form.source_tag, varint(len(source)), source, parts[1]))
     topic = PLAN_INPUTS if terms.is_plan else TASK_INPUTS
     made = Output(topic, new_id, flow.tenant.tenant_id, form.kind, None, value, terms.queue)
     turn.outputs.append(made)

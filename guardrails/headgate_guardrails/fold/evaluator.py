@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_graphs.conditions import ConditionFailed
-from headgate_guardrails.fold.ledger import NOTHING, Amount, Charge, Spend
+from headgate_guardrails.fold.ledger import Amount, Charge, Spend
 from headgate_guardrails.fold.progressing import Step, stuck
 from headgate_guardrails.fold.rules import (
     ALLOW,
@@ -128,7 +128,16 @@ class PolicyEvaluator:
             or lifetime.parent is not None
             or (self._static and self._static_matches.get((lifetime.graph_key, node_id)) != ())
             or self._over_at_admission(
-                lifetime.spend, tenant.spend, tenant.windows, clock, lifetime, iteration, hold, None, 0
+                lifetime.spend,
+                tenant.spend,
+                tenant.windows,
+                clock,
+                lifetime,
+                iteration,
+                hold[0],
+                hold[1],
+                None,
+                0,
             )
         )
 
@@ -149,7 +158,7 @@ class PolicyEvaluator:
                     clock,
                     owner,
                     it.iteration if own else 0,
-                    it.requested,
+                    *it.requested,
                     None,
                     it.fan_out,
                 )
@@ -189,7 +198,8 @@ class PolicyEvaluator:
                 clock,
                 lifetime,
                 iteration,
-                NOTHING,
+                0,
+                0,
                 charge,
                 fan_out,
             )
@@ -217,7 +227,8 @@ class PolicyEvaluator:
                     clock,
                     owner,
                     it.iteration if own else 0,
-                    NOTHING,
+                    0,
+                    0,
                     charge,
                     it.fan_out,
                 )

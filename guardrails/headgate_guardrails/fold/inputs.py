@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from headgate_graphs.ids import execution_id as make_id
 from headgate_graphs.model import Plan
-from headgate_guardrails.fold.wire import integer, known, nested, text, timestamp
+from headgate_guardrails.fold.wire import integer, known, moment, nested, text, varint
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import plan_pb2, task_pb2
 
@@ -78,6 +78,9 @@ class InputForm:
         self._queue = _HEADERS(queue=node.config.queue or "").SerializeToString() + _DEADLINE
         """With the tag of what follows."""
         self._timeout = _HEADERS(timeout=_duration(timeout_ms)).SerializeToString()
+        own_id = _EXECUTION_ID + b"0" * _ID_BYTES[0]
+        self._size = len(own_id + self._identity + self._queue + self._timeout)
+        """Of that part of the headers which is as long in every input."""
         fixed: Any = kind(params_json=params_of(node))
         if is_plan:
             fixed.allowed_next_ids.extend(edge.target for edge in graph.outgoing[node.id])
@@ -92,26 +95,34 @@ class InputForm:
 
         `due` is when the gate no longer waits, log time in ms; `ticket` is empty for none.
         """
-        _, iteration, attempt, previous_id, upstream_ids, *_ = work
-        when = nested(b"", timestamp(due))
-        headers = b"%b%b%b%b%b%b%b%b%b%b" % (
-            _EXECUTION_ID,
-            execution_id.encode(),
-            known(_LIFETIME_ID, lifetime.lifetime_id),
-            self._identity,
-            _which(iteration, attempt),
-            text(_PARENT, previous_id) if previous_id else b"",
-            _upstream(upstream_ids) if upstream_ids else b"",
-            self._queue,
-            when,
-            self._timeout,
-        )
-        before = b"%b%b%b%b%b" % (
-            known(self._tenant_id, tenant_id),
-            nested(self._headers, headers),
-            self._given_to(work),
-            nested(self._start_input, lifetime.start_bytes or _start_bytes(lifetime)),
-            self._params,
+        run_of = known(_LIFETIME_ID, lifetime.lifetime_id)
+        which = _which(work.iteration, work.attempt)
+        before_it = text(_PARENT, work.parent_execution_id) if work.parent_execution_id else b""
+        upstream = _upstream(work.upstream_ids) if work.upstream_ids else b""
+        when = moment(due)
+        size = self._size + len(run_of) + len(which) + len(before_it) + len(upstream) + len(when)
+        start = lifetime.start_bytes or _start_bytes(lifetime)
+        before = b"".join(
+            (
+                known(self._tenant_id, tenant_id),
+                self._headers,
+                varint(size),
+                _EXECUTION_ID,
+                execution_id.encode(),
+                run_of,
+                self._identity,
+                which,
+                before_it,
+                upstream,
+                self._queue,
+                when,
+                self._timeout,
+                self._given_to(work),
+                self._start_input,
+                varint(len(start)),
+                start,
+                self._params,
+            )
         )
         after = self._promised
         if self._leased:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_guardrails.fold.conditions import RuleCondition, compile_rule
-from headgate_guardrails.fold.ledger import Amount
 from headgate_protos.v1 import control_pb2
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _compile(policy: Policy, rule: Rule, book: str) -> CompiledRule:
 Comparison = Callable[..., bool]
 """Called with `_ARGUMENTS`; it reads only what some cap is about."""
 
-_ARGUMENTS = "L, T, W, clock, owner, iteration, asked, charge, fan_out"
+_ARGUMENTS = "L, T, W, clock, owner, iteration, tokens, cost, charge, fan_out"
 """Sums of the lifetime and of the tenant, the windows, the lifetime, its visit, the hold that is asked for;
 what an execution is charged and how many tasks it named."""
 _FIELDS = {
@@ -151,10 +150,7 @@ _FIELDS = {
     "executions": "executions",
 }
 _HELD = {"tokens_used": "held_tokens", "cost_nano_usd": "held_cost", "executions": "open_holds"}
-_ASKED = {
-    metric: f"asked[{Amount._fields.index(field)}]"
-    for metric, field in (("tokens_used", "tokens"), ("cost_nano_usd", "cost"))
-}
+_ASKED = {"tokens_used": "tokens", "cost_nano_usd": "cost"}
 _USED = {
     "tokens_used": "charge.tokens",
     "cost_nano_usd": "charge.cost",

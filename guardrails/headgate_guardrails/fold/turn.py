@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from headgate_guardrails.fold.lifetime import Lifetime, Work
 from headgate_guardrails.fold.state import PartitionState, Tenant
-from headgate_guardrails.fold.wire import integer, small
+from headgate_guardrails.fold.wire import small, varint
 
 if TYPE_CHECKING:
     from headgate_guardrails.fold.flow import Flow
@@ -126,11 +126,10 @@ class Turn:
     def source(self) -> bytes:
         """Return the Source of the next output as bytes."""
         partition, index = self.state.partition, len(self.outputs)
-        return b"%b%b%b" % (
-            small(_SOURCE_PARTITION, partition) if partition else b"",
-            integer(_SOURCE_OFFSET, self.offset),
-            small(_SOURCE_INDEX, index) if index else b"",
-        )
+        source = _SOURCE_OFFSET + varint(self.offset) if self.offset else b""
+        if partition:
+            source = small(_SOURCE_PARTITION, partition) + source
+        return source + small(_SOURCE_INDEX, index) if index else source
 
     def arm(self, tenant: Tenant, lifetime: Lifetime, due: int) -> None:
         """See to it that the lifetime is looked at when the clock reaches `due`.

@@ -11,16 +11,17 @@ from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-_ONE_BYTE = [bytes((number,)) for number in range(128)]
+_SMALL = [bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(2048)]
+"""Most lengths and counts."""
 
 
 def varint(number: int) -> bytes:
     """Return a number that is not negative as protobuf writes it."""
-    if number < 128:
-        return _ONE_BYTE[number]
+    if number < 2048:
+        return _SMALL[number]
     if number < 16_384:
-        return b"%c%c" % (number & 127 | 128, number >> 7)
-    return b"%c%c%b" % (number & 127 | 128, number >> 7 & 127 | 128, varint(number >> 14))
+        return bytes((number & 127 | 128, number >> 7))
+    return bytes((number & 127 | 128, number >> 7 & 127 | 128)) + varint(number >> 14)
 
 
 @lru_cache(maxsize=4096)
@@ -36,12 +37,7 @@ def integer(tag: bytes, number: int) -> bytes:
 
 def nested(tag: bytes, content: bytes) -> bytes:
     """Return a text or a message field, which is there even when it is empty."""
-    size = len(content)
-    if size < 128:
-        return b"%b%c%b" % (tag, size, content)
-    if size < 16_384:
-        return b"%b%c%c%b" % (tag, size & 127 | 128, size >> 7, content)
-    return tag + varint(size) + content
+    return tag + varint(len(content)) + content
 
 
 @lru_cache(maxsize=1024)
@@ -55,10 +51,10 @@ def text(tag: bytes, value: str) -> bytes:
     return nested(tag, value.encode()) if value else b""
 
 
-def timestamp(ms: int) -> bytes:
-    """Return the content of a Timestamp."""
-    seconds, rest = divmod(ms, 1000)
-    return _seconds(seconds) + _NANOS[rest]
+def moment(ms: int) -> bytes:
+    """Return a Timestamp with its length before it."""
+    seconds, nanos = _seconds(ms // 1000), _NANOS[ms % 1000]
+    return _SMALL[len(seconds) + len(nanos)] + seconds + nanos
 
 
 @lru_cache(maxsize=1024)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 
@@ -33,7 +33,7 @@ def charge(rng: random.Random, most: int) -> Charge:
 def one_by_one(spend: Spend, given: Charge) -> None:
     """Add a charge as it is defined: each sum stops at the end."""
     spend.executions += 1
-    for name, number in given._asdict().items():
+    for name, number in asdict(given).items():
         setattr(spend, name, min(getattr(spend, name) + number, MAX_AMOUNT))
     spend.max_tokens = max(spend.max_tokens, given.tokens)
     spend.max_cost = max(spend.max_cost, given.cost)

@@ -37,9 +37,9 @@ def double_settle(patch: pytest.MonkeyPatch) -> None:
     """A repeated result is paid again."""
     before = settlement.on_result
 
-    def on_result(turn: Any, tenant: Any, lifetime: Lifetime, report: Any, record: bytes) -> None:
+    def on_result(turn: Any, tenant: Any, lifetime: Lifetime, report: Any) -> None:
         lifetime.settled.pop(report.run_id, None)
-        before(turn, tenant, lifetime, report, record)
+        before(turn, tenant, lifetime, report)
 
     patch.setattr(engine, "on_result", on_result)
 
