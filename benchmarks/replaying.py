@@ -25,7 +25,7 @@ REPEATS = 5
 
 
 def replay_per_s(progress: Callable[[str], None] = print) -> float:
-    """Return how many records of a log of the embedded adapter are read and folded in a second of CPU time."""
+    """Return how many records of an embedded log are read and folded in a second of CPU time."""
     records = [policy_record(policy(*RULES)), *Log(LIFETIMES, ROUNDS).records]
     with tempfile.TemporaryDirectory(prefix="headgate-replay-") as name:
         settings = StreamSettings(kafka=None, local=Path(name), partitions=1)
@@ -38,7 +38,7 @@ def replay_per_s(progress: Callable[[str], None] = print) -> float:
 
 
 def _write(settings: StreamSettings, records: list[LogRecord]) -> None:
-    """Append the records, and give them the times at which they were made, so that timers fire as they did."""
+    """Append the records, and give them the times they were made with, so that timers fire as they did."""
     log, topic = open_log(settings), settings.topics().executions
     log.create_topics([TopicDescription(topic, 1, {})])
     producer = log.producer()

@@ -28,7 +28,9 @@ def engine_of(
 class _BrokenEngine(GuardrailEngine):
     fails_for = ""
 
-    def _serve(self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any) -> None:
-        super()._serve(turn, kind, envelope, payload)
-        if envelope.tenant_id == self.fails_for and kind == "task_execution":
+    def _serve(
+        self, turn: Turn, tenant_id: str, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any
+    ) -> None:
+        super()._serve(turn, tenant_id, kind, envelope, payload)
+        if tenant_id == self.fails_for and kind == "task_execution":
             raise RuntimeError("planted by HEADGATE_FOLD_FAILS_FOR")

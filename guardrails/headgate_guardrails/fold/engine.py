@@ -150,20 +150,22 @@ class GuardrailEngine:
         elif kind == "tenant_quarantined":
             self._heed(turn, envelope)
         else:
-            self._take_for_tenant(turn, kind, envelope, payload)
+            self._take_for_tenant(turn, tenant_id, kind, envelope, payload)
 
     def _take_for_tenant(
-        self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any
+        self, turn: Turn, tenant_id: str, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any
     ) -> None:
         try:
-            self._serve(turn, kind, envelope, payload)
+            self._serve(turn, tenant_id, kind, envelope, payload)
         except HeadgateError:
             raise
         except Exception as error:
-            raise TenantFault(envelope.tenant_id, turn.offset, error) from error
+            raise TenantFault(tenant_id, turn.offset, error) from error
 
-    def _serve(self, turn: Turn, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any) -> None:
-        tenants, tenant_id = self.state.tenants, envelope.tenant_id
+    def _serve(
+        self, turn: Turn, tenant_id: str, kind: str, envelope: execution_pb2.ExecutionEnvelope, payload: Any
+    ) -> None:
+        tenants = self.state.tenants
         tenant = tenants.get(tenant_id)
         if tenant is None:
             tenant = Tenant(tenant_id)
@@ -241,10 +243,10 @@ class GuardrailEngine:
 
     def _catch_up(self, turn: Turn, missed: LogRecord) -> None:
         """Fold one record that waited; who may say it was judged when it came."""
-        envelope, _, kind, payload = decode_envelope(missed)
+        envelope, tenant_id, kind, payload = decode_envelope(missed)
         turn.value = missed.value or b""
         try:
-            self._take_for_tenant(turn, kind, envelope, payload)
+            self._take_for_tenant(turn, tenant_id, kind, envelope, payload)
         except BadRecord as error:
             bury(turn, missed, error)
 
