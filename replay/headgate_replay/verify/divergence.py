@@ -187,7 +187,7 @@ def _record(installation: Installation, finding: Finding) -> tuple[str, int | No
 
 def _described(record: LogRecord) -> str:
     try:
-        envelope, tenant, kind = decode_envelope(record)
+        envelope, tenant, kind, _ = decode_envelope(record)
     except BadRecord as error:
         return f"a record that is refused: {error.reason}"
     lifetime = f", lifetime {envelope.lifetime_id}" if envelope.lifetime_id else ""
