@@ -1,4 +1,4 @@
-"""The log once more: replay verify. No handler is called, and nothing is written to the log."""
+"""The log once more: replay verify, backtest. No handler is called, and nothing is written to the log."""
 
 from __future__ import annotations
 
@@ -101,6 +101,64 @@ def replay_verify(
     return DIVERGED if found.divergences else 0
 
 
+def replay_backtest(
+    place: Place,
+    policy: Annotated[
+        list[Path],
+        typer.Option("--policy", metavar="FILE", help="The draft; give it again to compare several."),
+    ],
+    first: From = None,
+    end: To = None,
+    add: Annotated[
+        bool,
+        typer.Option("--add", help="Put it in force from the beginning, also where none has its name."),
+    ] = False,
+    from_checkpoint: FromCheckpoint = False,
+    rate: Rate = 0.0,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the course of spend: .png, .svg, .pdf."),
+    ] = None,
+    report: Report = None,
+) -> None:
+    """Try a draft of a policy on what has happened: what it would have rejected, paused, aborted, throttled.
+
+    The draft takes the place of the policy of its name, wherever that is in force; --tenant tries it for one
+    tenant alone. What came of executions that it would not have dispatched is left out, and is what it saves.
+    Runs that completed, and that it would have stopped, are named. The policy that was live gives exactly the
+    live verdicts. Nothing is written to the log, no handler is called, no group is joined.
+    """
+    from headgate.client import Client
+    from headgate.command.printing import say_json
+    from headgate.command.views.backtest import say_backtest
+    from headgate_guardrails.policy import load_policy
+    from headgate_replay.backtest import BacktestInput, backtest_log
+    from headgate_replay.backtest.chart import check_plot, draw
+
+    if plot is not None:
+        check_plot(plot)
+    settings = place.settings()
+    need_log(settings)
+    asked = BacktestInput(
+        drafts=[(str(path), load_policy(path)) for path in policy],
+        range=_range(first, end),
+        tenant=place.tenant or "",
+        added=add,
+        from_checkpoint=from_checkpoint,
+        records_per_s=rate,
+    )
+    with Client.open(settings) as client, reading_progress(place) as progress:
+        found = backtest_log(client.log, client.blobs, settings, asked, progress)
+    if plot is not None:
+        draw(found, plot)
+    if report is not None:
+        write_report(report, found.to_json())
+    if place.json:
+        say_json(found.to_json())
+    else:
+        say_backtest(found)
+
+
 def _range(first: str | None, end: str | None) -> Range:
     from headgate_replay.reading.moments import Range
 
@@ -120,7 +178,7 @@ def _moment(given: str | None, option: str) -> Moment | None:
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     replay = typer.Typer(
-        no_args_is_help=True, help="Read the log again: verify what was decided, or fork a run."
+        no_args_is_help=True, help="Read the log again: verify it, try policies on it, or fork a run."
     )
     verb(
         replay,
@@ -128,5 +186,11 @@ def add_to(app: typer.Typer) -> None:
         example="""headgate replay verify --kafka localhost:9092 --report verify.json
         headgate replay verify --from 2h --from-checkpoint --tenant acme""",
     )(replay_verify)
+    verb(
+        replay,
+        "backtest",
+        example="""headgate replay backtest --policy draft.yaml --from 7d --plot spend.png
+        headgate replay backtest --policy a.yaml --policy b.yaml --tenant acme --json""",
+    )(replay_backtest)
     fork.add_to(replay)
     app.add_typer(replay, name="replay")

@@ -1,4 +1,4 @@
-"""`headgate replay verify` on what gates and workers have left: on both logs, and in an archive on MinIO."""
+"""`headgate replay` on what gates and workers have left: on both logs, and in an archive on MinIO."""
 
 from __future__ import annotations
 
@@ -153,3 +153,29 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert code == 2
     assert words in answer["error"]
     assert answer["error"].count("\n") == 1
+
+
+def test_a_draft_is_tried_on_what_has_happened(
+    tmp_path: Path, topic_prefix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = StreamSettings.read(local=tmp_path, partitions=PARTITIONS, topic_prefix=topic_prefix)
+    worked(settings, "one")
+    monkeypatch.setenv("HEADGATE_TOPIC_PREFIX", topic_prefix)
+    draft = policy(rule("tokens", limit={"tokens_used": 250}, action="abort_lifetime"), version=2)
+    (tmp_path / "draft.yaml").write_text(draft.canonical_json())
+    (tmp_path / "live.yaml").write_text(WATCHED.canonical_json())
+    drafts = [f"--policy={tmp_path / name}" for name in ("live.yaml", "draft.yaml")]
+    arguments = ["replay", "backtest", *drafts, f"--local={tmp_path}", f"--plot={tmp_path / 'spend.svg'}"]
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    live, strict = found["drafts"]
+    assert live["verdicts"] == found["live"]["verdicts"]
+    assert live["saved"] == {"tokens": 0, "cost_nano_usd": 0}
+    assert strict["completed_runs_stopped"] == len(TENANTS)
+    # Two of four tasks of each loop: the third asks for 100 tokens more than the 200 that are spent.
+    assert strict["saved"] == {"tokens": 200 * len(TENANTS), "cost_nano_usd": 200_000_000 * len(TENANTS)}
+    assert "<svg" in (tmp_path / "spend.svg").read_text()
+    assert main(arguments) == 0
+    assert "3 runs that completed would have been stopped" in capsys.readouterr().out
+    assert main(["replay", "backtest", *drafts, f"--local={tmp_path}", "--plot=spend.gif"]) == 2
