@@ -71,13 +71,13 @@ class Side:
     def _execution_of(self, record: LogRecord) -> str:
         """Return the execution that a record reports on, if it does."""
         try:
-            envelope, _, kind = decode_envelope(record)
+            _, _, kind, payload = decode_envelope(record)
         except BadRecord:
             return ""
         if kind == "execution_started":
-            return str(envelope.execution_started.execution_id)
+            return str(payload.execution_id)
         if kind in ("task_execution", "plan_execution"):
-            return str(getattr(envelope, kind).headers.execution_id)
+            return str(payload.headers.execution_id)
         return ""
 
     def compare(self, here: Sequence[Output], then: Sequence[Output]) -> None:
