@@ -22,7 +22,7 @@ KILLS ?= 200
 SEED ?= 4711
 
 .PHONY: help setup demo test test-unit check fmt lock install-deps proto-gen proto-lint proto-check proto-clean \
-	kafka-up kafka-down s3-up s3-down docs bench bench-audit bench-full bench-rules chaos-long clean
+	kafka-up kafka-down s3-up s3-down docs bench bench-audit bench-full bench-rules bench-catalog chaos-long clean
 
 ##@ Start
 help: ## Show this
@@ -37,7 +37,7 @@ demo: setup ## Run the coding agent on the embedded log; needs Python alone
 	@echo "The log is kept: $(BIN)/headgate list --local .build/demo"
 
 ##@ Verify
-test: setup ## Run every test, with real Kafka (Java, Maven) and MinIO (Go); says what it skips and why
+test: setup ## Run every test, with real Kafka (Java, Maven), MinIO (Go) and PostgreSQL (apt); says what it skips
 	@$(SERVERS) prepare
 	@$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
@@ -101,6 +101,10 @@ docs: setup ## Write the pages that are made from the code
 
 bench-rules: setup ## Measure what evaluating ten typical rules costs per event
 	@$(BIN)/python -m benchmarks.rules $(BENCH_ARGS)
+
+bench-catalog: setup ## Measure how fast the catalog projects into SQLite and PostgreSQL
+	@$(SERVERS) prepare
+	@$(BIN)/python -m benchmarks.catalog $(BENCH_ARGS)
 
 bench: setup ## Measure the table of figures on a broker of its own (under five minutes)
 	@$(SERVERS) prepare

@@ -13,9 +13,16 @@ import pytest
 
 from deploy.servers.cache import ServerUnavailable
 from tests import real_servers
-from tests.real_servers import S3Server
+from tests.real_servers import PostgresServer, S3Server
 
 CHAOS = Path(__file__).parent / "resilience"
+SERVERS = {
+    "kafka_bootstrap": "kafka",
+    "secured_kafka": "kafka",
+    "minio": "minio",
+    "postgres": "postgres",
+}
+"""Fixture that needs a server -> its mark."""
 KEPT = ("HEADGATE_TEST_", "HEADGATE_CACHE")
 """What may be said to the tests from outside; any other HEADGATE_ variable would change what is tested."""
 
@@ -53,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if drawn or "properties" in item.path.name:
             item.add_marker("property")
         names = getattr(item, "fixturenames", ())
-        for fixture, mark in (("kafka_bootstrap", "kafka"), ("secured_kafka", "kafka"), ("minio", "minio")):
+        for fixture, mark in SERVERS.items():
             if fixture in names:
                 item.add_marker(mark)
 
@@ -62,7 +69,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Make the servers' programs before the first test, whose timeout must not count those minutes."""
     if session.config.option.collectonly:
         return
-    for mark, prepare in (("kafka", real_servers.prepare_kafka), ("minio", real_servers.prepare_minio)):
+    for mark, prepare in real_servers.PREPARE.items():
         if any(item.get_closest_marker(mark) for item in session.items):
             with contextlib.suppress(ServerUnavailable):  # the fixture says it
                 prepare()
@@ -95,6 +102,15 @@ def minio() -> Iterator[S3Server]:
         except ServerUnavailable as error:
             _unavailable("MinIO", error)
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> PostgresServer:
+    """A real PostgreSQL server, one for the whole run; `postgres.database()` makes a new, empty database."""
+    try:
+        return real_servers.postgres_server()
+    except ServerUnavailable as error:
+        _unavailable("PostgreSQL", error)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Where a test gets a real Kafka and a real MinIO: an endpoint from the environment, a process, or Docker.
+"""Where a test gets real servers: an endpoint from the environment, a process of its own, or Docker.
 
 A test run starts each server once. Its controller process makes the run's folder; whichever test process
 needs a server first starts it there under a lock, the others find it by its `server.json`, and the controller
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.servers import kafka, minio, secured
+from deploy.servers import kafka, minio, postgres, secured
 from deploy.servers.cache import ServerUnavailable, cache_dir, locked
 from deploy.servers.processes import command_line, free_port, recorded, stop
 
@@ -59,6 +59,24 @@ class S3Server:
         return name
 
 
+@dataclass(frozen=True)
+class PostgresServer:
+    """One PostgreSQL server."""
+
+    url: str
+    """Of a database from which others are made."""
+
+    def database(self) -> str:
+        """Make a new, empty database and return its URL."""
+        # Loaded here: most tests need no driver.
+        import psycopg
+
+        name = f"test_{uuid.uuid4().hex[:16]}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+
 def begin_run() -> None:
     """Make this run's folder and name it to the processes it starts; stop what killed runs left behind."""
     runs = cache_dir() / "runs"
@@ -83,6 +101,8 @@ def _stop_all(folder: Path) -> None:
     for home in folder.glob("*/server.json"):
         if (running := recorded(home.parent)) is not None:
             stop(running, grace_s=0)  # its data are thrown away: nothing to end well for
+    for elsewhere in folder.glob("*/cluster"):
+        shutil.rmtree(elsewhere.resolve(), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -96,6 +116,25 @@ def prepare_minio() -> None:
     """Build MinIO when a local store will be needed; raises ServerUnavailable."""
     if not os.environ.get("HEADGATE_TEST_S3"):
         minio.prepare()
+
+
+def prepare_postgres() -> None:
+    """Find or install PostgreSQL when a local server will be needed; raises ServerUnavailable."""
+    if not os.environ.get("HEADGATE_TEST_POSTGRES"):
+        postgres.prepare()
+
+
+PREPARE = {"kafka": prepare_kafka, "minio": prepare_minio, "postgres": prepare_postgres}
+"""What makes the programs of the servers, by the mark of the tests that need them."""
+
+
+def postgres_server() -> PostgresServer:
+    """Return a server; raises ServerUnavailable."""
+    if given := os.environ.get("HEADGATE_TEST_POSTGRES"):
+        return PostgresServer(given)
+    run = Path(os.environ[RUN_VARIABLE])
+    with locked(run / "postgres.lock", "PostgreSQL", timeout_s=240):
+        return PostgresServer(postgres.url(postgres.run(run / "postgres")))
 
 
 @contextmanager

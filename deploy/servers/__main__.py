@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.servers import kafka, minio
+from deploy.servers import kafka, minio, postgres
 from deploy.servers.cache import ServerUnavailable, locked, say
 from deploy.servers.processes import recorded, stop
 
@@ -18,7 +18,12 @@ HOME = Path(__file__).parents[2] / ".build"
 
 def prepare() -> None:
     """Make what can be made here and is not given by an endpoint; one line for each thing that cannot."""
-    for endpoint, make in (("HEADGATE_TEST_KAFKA", kafka.prepare), ("HEADGATE_TEST_S3", minio.prepare)):
+    servers: dict[str, Callable[[], object]] = {
+        "HEADGATE_TEST_KAFKA": kafka.prepare,
+        "HEADGATE_TEST_S3": minio.prepare,
+        "HEADGATE_TEST_POSTGRES": postgres.prepare,
+    }
+    for endpoint, make in servers.items():
         try:
             if not os.environ.get(endpoint):
                 make()
