@@ -44,6 +44,8 @@ class Step:
     """Which edge, plan decision or failure led to it."""
     outcome: str = ""
     """What a plan chose, or the error."""
+    told_at: int = -1
+    """Offset of the record that reported it; -1 for none."""
     rules: list[str] = field(default_factory=list)
     """Rules that held it back, refused it or were broken by it, each with its numbers."""
 

@@ -183,6 +183,7 @@ def _reported(story: Story, one: Happening, done: TaskExecution | PlanExecution)
     if step.ended_ms is not None:
         return  # the first result counts; a later one is a row of the table alone
     _identify(step, done.headers, "plan" if isinstance(done, PlanExecution) else "task")
+    step.told_at = one.order[0]
     step.status, step.ended_ms, step.usage = (
         execution_word(done.headers.status),
         one.when_ms,
@@ -226,6 +227,9 @@ def _controlled(story: Story, one: Happening, event: ExecutionEvent) -> None:
         step.outcome = step.outcome or ("" if broken else event.reason)
     elif step.asked_ms is None and step.ended_ms is None:
         step.status, step.held_ms = HELD_BACK, step.held_ms or one.when_ms
+        # No input says where it comes from: it follows from what the gate was reading.
+        above = (led.execution_id for led in story.steps_of(where) if led.told_at == one.order[0])
+        step.upstream = step.upstream or tuple(above)
 
 
 def _ordered(story: Story, one: Happening, command: OperatorCommand) -> None:

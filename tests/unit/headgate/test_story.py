@@ -163,6 +163,18 @@ def test_what_a_rule_held_back_shows_since_when_and_by_which_numbers() -> None:
     assert (step.status, step.held_ms, step.asked_ms, step.who) == ("running", 1000, 2000, "w1")
 
 
+def test_what_was_held_back_and_never_dispatched_says_what_would_have_led_to_it() -> None:
+    log = Log()
+    log.add(view(RUNNING))
+    run(log, "gather", chosen=("last",))
+    held = event()
+    held.execution_id, held.node_id = "last-1", "last"
+    order = (log.told[-1].order[0], 1, 0)
+    log.told.append(Happening(5000, order, held, "life", 0))
+    step = log.story().steps["last-1"]
+    assert (step.status, step.cause) == ("held back", "chosen by gather #1")
+
+
 def test_a_refused_execution_is_told_though_it_was_never_dispatched() -> None:
     log = Log()
     log.add(view(RUNNING))
