@@ -179,9 +179,9 @@ def in_order(found: Iterable[Happening], depths: Mapping[str, int], tenant: str)
 
     Raises UserError when it is too much to be looked at.
     """
-    known: dict[tuple[int, int, int], Happening] = {}
+    known: dict[tuple[object, ...], Happening] = {}
     for one in found:
-        known.setdefault(one.order, replace(one, depth=depths.get(one.lifetime_id, 0)))
+        known.setdefault((*one.order, one.lifetime_id), replace(one, depth=depths.get(one.lifetime_id, 0)))
         if len(known) > MAX_BETWEEN:
             raise UserError(
                 f"more than {MAX_BETWEEN:,} things happened to tenant {tenant} in this time: narrow it"
@@ -194,10 +194,10 @@ def history_of(family: Family, found: Iterable[Happening]) -> list[Happening]:
 
     A gate that takes over after a crash repeats outputs; one with a source that was there before is left out.
     """
-    own: dict[tuple[int, int, int], Happening] = {}
+    own: dict[tuple[object, ...], Happening] = {}
     for one in found:
         for taken in family.take(one):
-            own.setdefault(taken.order, taken)
+            own.setdefault((*taken.order, taken.lifetime_id), taken)
     return _within(sorted(own.values(), key=lambda one: one.order))
 
 
