@@ -23,6 +23,7 @@ from headgate_streams.settings import StreamSettings
 from tests.unit.guardrails.properties.mutations import (
     MUTATIONS,
     Mutation,
+    a_rest_forgets_what_was_settled,
     checkpoint_forgets_the_delayed,
 )
 from tests.unit.guardrails.properties.partition import digest_of
@@ -35,8 +36,11 @@ from tests.unit.resilience.check.topics_in_memory import MemoryTopics
 WORLDS = 12
 STEPS = 400
 MOST_WORLDS = 40
+"""Worlds in which a planted bug must have decided something otherwise."""
 SETTINGS = StreamSettings(local=":memory:", partitions=1)  # type: ignore[arg-type]
-FOLDED = tuple(one for one in MUTATIONS if one is not checkpoint_forgets_the_delayed)
+KEEPING = (a_rest_forgets_what_was_settled, checkpoint_forgets_the_delayed)
+"""Planted bugs of keeping a state, which a fold that neither rests nor restarts does not meet."""
+FOLDED = tuple(one for one in MUTATIONS if one not in KEEPING)
 """Planted bugs of the fold itself."""
 
 
