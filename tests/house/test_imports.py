@@ -69,3 +69,19 @@ def test_no_folder_at_the_root_is_a_package() -> None:
 
 def test_every_package_says_that_it_is_typed() -> None:
     assert [package for package in PACKAGES if not (package / "py.typed").exists()] == []
+
+
+def test_any_module_of_the_fold_may_be_imported_first() -> None:
+    """Its verbs know each other, so an import by name can come back to a module that has only begun."""
+    program = """
+import importlib, pkgutil, sys
+import headgate_guardrails.fold as fold
+for module in pkgutil.iter_modules(fold.__path__, f"{fold.__name__}."):
+    for name in [one for one in sys.modules if one.startswith("headgate_guardrails")]:
+        del sys.modules[name]
+    importlib.import_module(module.name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr

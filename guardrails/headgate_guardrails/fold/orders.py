@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import is_name
 from headgate_graphs.units import MAX_DURATION_MS
-from headgate_guardrails.fold import ending
-from headgate_guardrails.fold.admission import thaw
+from headgate_guardrails.fold import admission, ending, routing
 from headgate_guardrails.fold.controller import ExecutionController
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import close
 from headgate_guardrails.fold.lifetime import Lifetime
-from headgate_guardrails.fold.routing import task_done, watch_age
 from headgate_guardrails.fold.rules import book_of
 from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import Turn
@@ -84,7 +82,7 @@ def _freeze_or_thaw(turn: Turn, tenant: Tenant, command: control_pb2.OperatorCom
         if tenant.frozen.pop(graph_id, None) is not None:
             type_ = control_pb2.CONTROL_TYPE_RESUME_LIFETIME
             control.tenant_event(type_, "resumed by an operator", graph_id, command.command_id)
-            thaw(turn, tenant)
+            admission.thaw(turn, tenant)
     else:
         raise BadRecord("BAD_COMMAND", f"{kind} needs a lifetime")
 
@@ -118,7 +116,7 @@ def _raise_budget(turn: Turn, tenant: Tenant, envelope: execution_pb2.ExecutionE
         if lifetime is None:
             return
         lifetime.budgets[key] = order.value
-        watch_age(Flow(turn, tenant, lifetime))
+        routing.watch_age(Flow(turn, tenant, lifetime))
         _go_on(turn, tenant, [lifetime], envelope.command)
     else:
         if rule.scope != "tenant":
@@ -180,7 +178,7 @@ def _complete(flow: Flow, command: control_pb2.OperatorCommand) -> None:
         task_pb2.TaskResult(success=True, json_result=f'{{"outcome":"{outcome}","answer":{answer}}}')
     )
     close(flow.tenant, lifetime, order.execution_id, flow.turn.clock)
-    task_done(flow, flight.work, order.execution_id, execution)
+    routing.task_done(flow, flight.work, order.execution_id, execution)
     if lifetime.is_live:
         flow.control.view(lifetime)
 

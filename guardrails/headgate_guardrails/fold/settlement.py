@@ -10,17 +10,14 @@ import zlib
 
 from headgate_graphs.errors import BadRecord
 from headgate_graphs.ids import execution_id
-from headgate_guardrails.fold import ending, routing
-from headgate_guardrails.fold.admission import reject
+from headgate_guardrails.fold import admission, ending, judging, retries, routing
 from headgate_guardrails.fold.authority import check_ticket
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.holds import ORPHAN_GRACE_MS, close, pay, release
-from headgate_guardrails.fold.judging import judge, obey_rules
 from headgate_guardrails.fold.ledger import Amount
 from headgate_guardrails.fold.lifetime import InFlight, Lifetime, Work
 from headgate_guardrails.fold.progressing import Step, fingerprint
 from headgate_guardrails.fold.reports import Report
-from headgate_guardrails.fold.retries import retry, retry_failed, retry_lost, take_back
 from headgate_guardrails.fold.rules import REJECT
 from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import Turn
@@ -54,11 +51,11 @@ def on_result(turn: Turn, tenant: Tenant, lifetime: Lifetime, report: Report) ->
         return
     if not report.began:
         if flight is not None and not flight.runs:  # else another run of it goes on
-            take_back(flow, flight, done_id, report.result.error.code, hold)
+            retries.take_back(flow, flight, done_id, report.result.error.code, hold)
     elif flight is not None:
         _accept(flow, flight, report)
     else:
-        obey_rules(flow, judge(flow, report, None), done_id, report.node_id)
+        judging.obey_rules(flow, judging.judge(flow, report, None), done_id, report.node_id)
     ending.settle_down(flow)
 
 
@@ -115,16 +112,16 @@ def _accept(flow: Flow, flight: InFlight, report: Report) -> None:
     evaluator = flow.tenant.evaluator
     if evaluator is not None:
         step = tread(flow, work, report.result) if evaluator.trail_length else None
-        matches = judge(flow, report, step)
+        matches = judging.judge(flow, report, step)
         if matches:
-            verdict = obey_rules(flow, matches, done_id, work.node_id)
+            verdict = judging.obey_rules(flow, matches, done_id, work.node_id)
             if not lifetime.is_live:
                 return
             if verdict == REJECT:
-                reject(flow, work, done_id, [m for m in matches if not m.rule.shadow])
+                admission.reject(flow, work, done_id, [m for m in matches if not m.rule.shadow])
                 return
     if report.status == pb.EXECUTION_STATUS_ABORTED:
-        retry_lost(flow, work, done_id, "its worker gave it up")
+        retries.retry_lost(flow, work, done_id, "its worker gave it up")
     elif not report.result.success:
         _failed(flow, work, report)
     else:
@@ -133,7 +130,7 @@ def _accept(flow: Flow, flight: InFlight, report: Report) -> None:
 
 def _failed(flow: Flow, work: Work, report: Report) -> None:
     done_id, execution, error = report.execution_id, report.execution, report.result.error
-    if retry(flow, work, done_id, error):
+    if retries.retry(flow, work, done_id, error):
         return
     if isinstance(execution, plan_pb2.PlanExecution):
         routing.fail(flow, work, done_id, error.code or "FAILED", error.message)
@@ -150,7 +147,7 @@ def _succeeded(flow: Flow, work: Work, report: Report) -> None:
     if fault:
         code, _, message = fault.partition(": ")
         error = pb.ExecutionError(code=code, message=message, retryable=True)
-        retry_failed(flow, work, done_id, error)
+        retries.retry_failed(flow, work, done_id, error)
 
 
 def tread(flow: Flow, work: Work, result: task_pb2.TaskResult | plan_pb2.PlanResult) -> Step:
