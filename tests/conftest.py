@@ -49,13 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Tests that draw many examples are marked `property`: `make test-unit` leaves them to `make test`.
 
-    The runs of chaos take a third of all time, and share what they have made: with several processes one of
-    these begins with them, and the others do the rest.
+    The runs of chaos take a third of all time: with several processes one of these begins with them, and the
+    others do the rest.
     """
     items.sort(key=lambda item: item.path.parent != CHAOS)
     for item in items:
-        if item.path.parent == CHAOS:
-            item.add_marker(pytest.mark.xdist_group("chaos"))
         drawn = hasattr(getattr(item, "obj", None), "hypothesis")
         if drawn or "properties" in item.path.name:
             item.add_marker("property")
