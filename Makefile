@@ -39,7 +39,7 @@ demo: setup ## Run the coding agent on the embedded log; needs Python alone
 ##@ Verify
 test: setup ## Run every test, with real Kafka (Java, Maven), MinIO (Go) and PostgreSQL (apt); says what it skips
 	@$(SERVERS) prepare
-	@$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-unit: setup ## Run the unit tests, without the long property tests (seconds)
 	@$(BIN)/pytest tests/unit -n 3 --dist worksteal -m "not property" $(PYTEST_ARGS)

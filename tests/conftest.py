@@ -49,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Tests that draw many examples are marked `property`: `make test-unit` leaves them to `make test`.
 
-    The runs of chaos take a third of all time: with several processes one of these begins with them, and the
-    others do the rest.
+    The runs of chaos take a third of all time. With several processes, to each of which whole files are
+    given, one begins with them, and the others do the rest.
     """
     items.sort(key=lambda item: item.path.parent != CHAOS)
     for item in items:

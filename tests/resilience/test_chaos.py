@@ -10,12 +10,7 @@ from headgate_resilience.chaos.report import ChaosReport
 from tests.resilience import scenarios
 from tests.resilience.conftest import SEED
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.minio,
-    pytest.mark.timeout(1500),
-    pytest.mark.xdist_group("chaos"),  # one process makes the runs, and all tests look at them
-]
+pytestmark = [pytest.mark.kafka, pytest.mark.minio, pytest.mark.timeout(1500)]
 
 RECOVERS_S = 12.0
 LIFETIMES = 5_000
