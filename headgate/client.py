@@ -23,7 +23,7 @@ from headgate.overview import Freeze, Overview, Waiting, freezes, overview, toda
 from headgate.quarantine import Quarantine
 from headgate.versions import PolicyVersion
 from headgate.words import TERMINAL, status_word
-from headgate_catalog.spend import NOTHING, Period, Spend, SpendBy
+from headgate_catalog.spend import NOTHING, Charge, Period, Spend, SpendBy
 from headgate_graphs.errors import UserError
 from headgate_graphs.ids import EVERY_TENANT, is_name, is_tenant_id
 from headgate_graphs.loading import graph_from_json
@@ -217,6 +217,10 @@ class Client:
         Reads all that the log holds of it; what counts as spent is said in `headgate_catalog.spend`.
         """
         return self.observer.spend(by, within, tenant)
+
+    def charges(self, tenant: str | None = None) -> Iterator[Charge]:
+        """Return each amount that counts as spent, by one tenant or by all: what `spend` sums."""
+        return self.observer.charges(tenant)
 
     def graphs(self, tenant: str) -> list[GraphRegistered]:
         """Return every graph version registered for a tenant, first registration first."""

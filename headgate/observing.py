@@ -10,11 +10,11 @@ from headgate.accepted import Signatures
 from headgate.family import Family, depths_of
 from headgate.quarantine import Quarantine, quarantine_in
 from headgate.reading import count_partitions, partitions_of, read_to_now
-from headgate.spending import spend_in
+from headgate.spending import charges_in
 from headgate.versions import PolicyVersion, policy_versions
 from headgate.words import TERMINAL, millis, status_word
 from headgate_catalog.happening import Happening, place_of, read_happening
-from headgate_catalog.spend import Period, Spend, SpendBy
+from headgate_catalog.spend import Charge, Period, Spend, SpendBy, summed
 from headgate_graphs.errors import BadRecord, UserError
 from headgate_graphs.ids import EVERY_TENANT
 from headgate_protos.v1.control_pb2 import ExecutionEvent
@@ -86,6 +86,10 @@ class Observer:
 
     def spend(self, by: SpendBy, within: Period, tenant: str | None = None) -> dict[str | int, Spend]:
         """Return what was spent, by key, by one tenant or all; an hour's key is its beginning in Unix ms."""
+        return summed(self.charges(tenant), by, within)
+
+    def charges(self, tenant: str | None = None) -> Iterator[Charge]:
+        """Return each amount that counts as spent, of one tenant or all."""
         names, count = [self._topics.executions, self._topics.lifetimes], self.partitions()
         whole = partitions_of(self._log, names)
         mine = whole if tenant is None else [self._home(name, tenant) for name in names]
@@ -95,7 +99,7 @@ class Observer:
             if (one := read_happening(record, self._topics, tenant)) is not None
             and partition_for(one.tenant_id, count) == record.partition
         )
-        return spend_in(read, by, within)
+        return charges_in(read)
 
     def between(
         self, tenant: str, since_ms: int, until_ms: int, *, dispatches_of: Sequence[str] = ()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from headgate_catalog.happening import Happening, place_of
-from headgate_catalog.spend import Period, Run, Spend, SpendBy, charges, run_of, summed
+from headgate_catalog.spend import Charge, Run, charges, run_of
 from headgate_protos.v1.execution_pb2 import LifetimeView
 
 
-def spend_in(happenings: Iterable[Happening], by: SpendBy, within: Period) -> dict[str | int, Spend]:
-    """Return the sums by key, given all results and views, each topic in its order; see `spend.charges`."""
+def charges_in(happenings: Iterable[Happening]) -> Iterator[Charge]:
+    """Return all that counts, given all results and views, each topic in its order; see `spend.charges`."""
     runs: dict[tuple[str, str, str], Run] = {}
     views: dict[tuple[str, str], LifetimeView] = {}
     for one in happenings:
@@ -22,4 +22,4 @@ def spend_in(happenings: Iterable[Happening], by: SpendBy, within: Period) -> di
             whose = (one.tenant_id, one.lifetime_id)
             if whose not in views or place_of(one.view) >= place_of(views[whose]):
                 views[whose] = one.view
-    return summed(charges(views.values(), runs.values()), by, within)
+    return charges(views.values(), runs.values())

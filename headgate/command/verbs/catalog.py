@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from headgate.command.moments import read_period
 from headgate.command.place import Place
 from headgate.command.verb import verb
 from headgate.command.verbs.serve import Deadline, RetryFor
-from headgate_catalog.spend import Period, SpendBy
+from headgate_catalog.spend import SpendBy
 
 if TYPE_CHECKING:
     from headgate.client import Client
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from headgate_catalog.database import Database
     from headgate_catalog.projector import Projector
 
+Since = Annotated[
+    str | None,
+    typer.Option("--from", metavar="TIME", help="From this time on: an age such as 2h, or ISO 8601 (UTC)."),
+]
+Until = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Before this age or time; so, too.")]
 TOLD_S = 2.0
 """How often people are told how far a projection is."""
 
@@ -105,13 +110,8 @@ def _catch_up(place: Place, client: Client, database: Database) -> None:
 def spend(
     place: Place,
     by: Annotated[SpendBy, typer.Option("--by", help="What it is summed by.")] = SpendBy.GRAPH,
-    since: Annotated[
-        str | None,
-        typer.Option("--from", metavar="TIME", help="From this time on: ISO 8601, else UTC."),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Before this time: ISO 8601, else UTC.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
 ) -> None:
     """Show what a tenant has spent, by graph, node, model or hour, or what every tenant has.
 
@@ -122,8 +122,8 @@ def spend(
     from headgate.command.views.spend import SPEND_NUMBERS, spend_columns, spend_data, spend_rows
 
     settings = place.settings()
-    within = Period(*_times(since, until))
-    tenant = _whose(place, settings, by)
+    within = read_period(since, until)
+    tenant = whose(place, settings, by)
     with place.lookup(settings) as found:
         sums = found.spend(by, within, tenant)
     if place.json:
@@ -132,32 +132,9 @@ def spend(
         say_table(spend_columns(by), spend_rows(sums, by), right=SPEND_NUMBERS)
 
 
-def _whose(place: Place, settings: HeadgateSettings, by: SpendBy) -> str | None:
+def whose(place: Place, settings: HeadgateSettings, by: SpendBy) -> str | None:
     """Return the tenant that is asked for: all of them by tenant, unless one is named."""
     return None if by is SpendBy.TENANT and place.tenant is None else settings.tenant
-
-
-def _times(since: str | None, until: str | None) -> tuple[int, int]:
-    everything = Period()
-    begin = _ms("--from", since) if since is not None else everything.from_ms
-    end = _ms("--to", until) if until is not None else everything.to_ms
-    if end <= begin:
-        from headgate_graphs.errors import UserError
-
-        raise UserError("--to must be after --from")
-    return begin, end
-
-
-def _ms(option: str, text: str) -> int:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        from headgate_graphs.errors import UserError
-
-        raise UserError(
-            f"{option}: {text[:64]!a} is not a time: write 2030-01-31 or 2030-01-31T13:00 (UTC)"
-        ) from None
-    return int((when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def add_to(app: typer.Typer) -> None:

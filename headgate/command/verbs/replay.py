@@ -13,7 +13,7 @@ from headgate.command.moments import read_moment
 from headgate.command.place import Place
 from headgate.command.progress import reading_progress, write_report
 from headgate.command.verb import verb
-from headgate.command.verbs import fork
+from headgate.command.verbs import fork, what_if
 
 if TYPE_CHECKING:
     from headgate_replay.reading.moments import Moment, Range
@@ -178,7 +178,8 @@ def _moment(given: str | None, option: str) -> Moment | None:
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     replay = typer.Typer(
-        no_args_is_help=True, help="Read the log again: verify it, try policies on it, or fork a run."
+        no_args_is_help=True,
+        help="Read the log again: verify it, try policies or prices on it, or fork a run.",
     )
     verb(
         replay,
@@ -192,5 +193,6 @@ def add_to(app: typer.Typer) -> None:
         example="""headgate replay backtest --policy draft.yaml --from 7d --plot spend.png
         headgate replay backtest --policy a.yaml --policy b.yaml --tenant acme --json""",
     )(replay_backtest)
+    what_if.add_to(replay)
     fork.add_to(replay)
     app.add_typer(replay, name="replay")

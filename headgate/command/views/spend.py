@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from headgate.words import moment, usd
 from headgate_catalog.spend import NOTHING, Spend, SpendBy
 
 SPEND_NUMBERS = ("runs", "tokens", "input", "output", "cached", "cost", "seconds")
 Sums = Mapping[str | int, Spend]
+K = TypeVar("K", bound=str | int)
 
 
 def spend_columns(by: SpendBy) -> tuple[str, ...]:
@@ -19,32 +20,35 @@ def spend_columns(by: SpendBy) -> tuple[str, ...]:
 
 def spend_rows(sums: Sums, by: SpendBy) -> list[tuple[str, ...]]:
     """Return a row for each key, hours in order, all else the most expensive first; and the total."""
-    return [_row(_shown(key), spent) for key, spent in _ordered(sums, by)] + [_row("total", _total(sums))]
+    return [_row(shown_key(key), spent) for key, spent in ordered(sums, by)] + [_row("total", total_of(sums))]
 
 
 def spend_data(sums: Sums, by: SpendBy, tenant: str | None) -> dict[str, Any]:
     """Return the same as plain data; the tenant is null when all are meant."""
     rows = [
         {by.value: moment(key) if isinstance(key, int) else key} | spent._asdict()
-        for key, spent in _ordered(sums, by)
+        for key, spent in ordered(sums, by)
     ]
-    return {"by": by.value, "tenant": tenant, "rows": rows, "total": _total(sums)._asdict()}
+    return {"by": by.value, "tenant": tenant, "rows": rows, "total": total_of(sums)._asdict()}
 
 
-def _ordered(sums: Sums, by: SpendBy) -> list[tuple[str | int, Spend]]:
+def ordered(sums: Mapping[K, Spend], by: SpendBy) -> list[tuple[K, Spend]]:
+    """Return hours in order, all else the most expensive first."""
     if by is SpendBy.HOUR:
         return sorted(sums.items())
     return sorted(sums.items(), key=lambda item: (-item[1].cost_nano_usd, -item[1].tokens_used, item[0]))
 
 
-def _total(sums: Sums) -> Spend:
+def total_of(sums: Sums) -> Spend:
+    """Return the sum of all."""
     total = NOTHING
     for spent in sums.values():
         total = total.plus(spent)
     return total
 
 
-def _shown(key: str | int) -> str:
+def shown_key(key: str | int) -> str:
+    """Return a key as people read it."""
     return moment(key) if isinstance(key, int) else key or "(none)"
 
 

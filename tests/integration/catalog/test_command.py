@@ -58,7 +58,7 @@ def test_an_answer_that_is_behind_says_so(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("spend", "--from", "yesterday"), "--from: 'yesterday' is not a time"),
+        (("spend", "--from", "yesterday"), "--from: 'yesterday' is neither"),
         (("spend", "--from", "2030-01-02", "--to", "2030-01-01"), "--to must be after --from"),
         (("catalog", "--once", "--url", "mysql://h/d"), "catalog_url: 'mysql' is not supported"),
     ],
