@@ -110,8 +110,9 @@ bench: setup ## Measure the table of figures on a broker of its own (under five 
 	@$(SERVERS) prepare
 	@$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
 
-bench-audit: setup ## Measure what exporting, reading and importing an archive costs, and its memory
+bench-audit: setup ## Measure what archives, verify and backtest cost, and their memory as the log grows
 	@$(BIN)/python -m benchmarks.archive $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks.audit $(BENCH_ARGS)
 
 bench-full: setup ## The full set of figures, with its report in docs/results
 	@$(SERVERS) prepare

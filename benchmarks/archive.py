@@ -1,21 +1,14 @@
 """`make bench-audit`: what an export costs, and that its memory does not grow with the log.
 
-For N and for 4N records an embedded log is filled, exported to files and read back, each in a process of its
-own, so that its peak memory is its own. Times are CPU time. Nothing is judged here.
+For N and for 4N records an embedded log is filled, exported to files and read back.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.steps import FILL, run
 from headgate_streams.archive.export import Export
 from headgate_streams.archive.importing import Import
 from headgate_streams.archive_log import ArchiveLog
@@ -75,49 +68,7 @@ def _url(folder: Path) -> str:
     return (folder / "archive").as_uri()
 
 
-STEPS = {"fill": fill, "export": export, "read": read, "import": bring_back}
-
-
-def measured(step: str, folder: Path, records: int) -> None:
-    """Do one step in this process and print what it took."""
-    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began_s = time.process_time()
-    STEPS[step](folder, records)
-    seconds = time.process_time() - began_s
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(json.dumps({"seconds": seconds, "before_kib": before_kib, "peak_kib": peak_kib}))
-
-
-def in_a_process(step: str, folder: Path, records: int) -> dict[str, float]:
-    """Do one step in a process of its own; return what it took."""
-    command = [sys.executable, "-m", "benchmarks.archive", "--records", str(records)]
-    done = subprocess.run(
-        [*command, "--step", step, "--folder", str(folder)], check=True, capture_output=True, timeout=600
-    )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
-
-
-def main() -> None:
-    """Print a line for each step and size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=25_000, help="N (default 25,000)")
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.step:
-        measured(given.step, given.folder, given.records)
-        return
-    print(f"{'step':8} {'records':>9} {'records/s of CPU':>17} {'peak RSS':>10} {'of it begun with':>17}")
-    for records in (given.records, 4 * given.records):
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            in_a_process("fill", folder, records)
-            for step in ("export", "read", "import"):
-                one = in_a_process(step, folder, records)
-                memory = f"{one['peak_kib'] / 1024:6.1f} MiB {one['before_kib'] / 1024:13.1f} MiB"
-                print(f"{step:8} {records:9,} {records / one['seconds']:17,.0f} {memory}", flush=True)
-
+STEPS = {FILL: fill, "export": export, "read": read, "import": bring_back}
 
 if __name__ == "__main__":
-    main()
+    run("benchmarks.archive", __doc__, STEPS, 25_000)

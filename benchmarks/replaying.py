@@ -29,7 +29,7 @@ def replay_per_s(progress: Callable[[str], None] = print) -> float:
     records = [policy_record(policy(*RULES)), *Log(LIFETIMES, ROUNDS).records]
     with tempfile.TemporaryDirectory(prefix="headgate-replay-") as name:
         settings = StreamSettings(kafka=None, local=Path(name), partitions=1)
-        _write(settings, records)
+        write(settings, records)
         us = [_replayed_us(settings, len(records)) for _ in range(REPEATS)]
     progress(
         f"replay: {statistics.median(us):.1f} us a record (each: {', '.join(f'{one:.1f}' for one in us)})"
@@ -37,7 +37,7 @@ def replay_per_s(progress: Callable[[str], None] = print) -> float:
     return 1e6 / statistics.median(us)
 
 
-def _write(settings: StreamSettings, records: list[LogRecord]) -> None:
+def write(settings: StreamSettings, records: list[LogRecord]) -> None:
     """Append the records, and give them the times they were made with, so that timers fire as they did."""
     log, topic = open_log(settings), settings.topics().executions
     log.create_topics([TopicDescription(topic, 1, {})])
