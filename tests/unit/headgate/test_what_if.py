@@ -72,6 +72,12 @@ def test_people_read_what_differs_and_what_is_kept(recorded: Command) -> None:
     ]
 
 
+def test_an_archive_says_the_same_as_its_log(recorded: Command, tmp_path: Path) -> None:
+    url = (tmp_path / "archive").as_uri()
+    assert recorded("audit", "export", url)[0] == 0
+    assert recorded(*ASKED, "--archive", url) == recorded(*ASKED)
+
+
 def test_an_empty_range_is_one_line(recorded: Command) -> None:
     assert recorded(*ASKED, "--to", "2020-01-01") == (
         0,
