@@ -67,7 +67,9 @@ class Intake:
         """
         self._hold_back(room <= 0)
         self._end_flood_pauses()
-        self._read.extend(self._consumer.poll(0.0 if room <= 0 else wait_s, max(room, 1)))
+        # In its own line: a rebalance inside the poll puts another list in the place of `_read`.
+        polled = self._consumer.poll(0.0 if room <= 0 else wait_s, max(room, 1))
+        self._read.extend(polled)
         self._claim()
         read, self._read = self._read, []
         works: list[Work] = []
