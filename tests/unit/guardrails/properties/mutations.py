@@ -202,8 +202,7 @@ def one_retry_too_many(patch: pytest.MonkeyPatch) -> None:
     def retry(flow: Flow, work: Any, failed_id: str, error: Any) -> bool:
         return before(flow, work._replace(lost=work.lost + (work.attempt > 1 + work.lost)), failed_id, error)
 
-    for place in (settlement, retries):
-        patch.setattr(place, "retry", retry)
+    patch.setattr(retries, "retry", retry)
 
 
 def deadlines_are_forgotten(patch: pytest.MonkeyPatch) -> None:
