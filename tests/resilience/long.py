@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=8.0, help="lifetimes a second")
     parser.add_argument("--at-once", type=int, default=2, help="faults at the same time")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it started is stopped, too
     shutil.rmtree(HOME, ignore_errors=True)
     try:
         report = _run(chosen)
