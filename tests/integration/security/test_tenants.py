@@ -31,13 +31,13 @@ def test_dry_run_says_all_and_makes_nothing(admin: Admin, tmp_path: Path) -> Non
     for _ in range(2):
         said = answer("tenant", "create", "acme", "--dry-run", cwd=tmp_path, **admin)
         assert len(said["topics"]["missing"]) == 7
-        assert [(one["exists"], one["new_password"]) for one in said["users"]] == [(False, True)] * 4
+        assert [(one["exists"], one["new_password"]) for one in said["users"]] == [(False, True)] * len(Role)
         assert all(one["missing_acls"] and "password" not in one for one in said["users"])
 
 
 def test_second_time_changes_nothing(admin: Admin, tmp_path: Path) -> None:
     first = answer("tenant", "create", "acme", "--queue", "gpu", cwd=tmp_path, **admin)
-    assert len({one["password"] for one in first["users"]}) == 4
+    assert len({one["password"] for one in first["users"]}) == len(Role)
     again = answer("tenant", "create", "acme", "--queue", "gpu", cwd=tmp_path, **admin)
     assert again["topics"]["missing"] == []
     for one in again["users"]:
@@ -45,7 +45,7 @@ def test_second_time_changes_nothing(admin: Admin, tmp_path: Path) -> None:
         assert (one["quota_changes"], one["new_password"]) == ({}, False)
         assert "password" not in one
     shown = answer("tenant", "show", "acme", "--queue", "gpu", cwd=tmp_path, **admin)
-    assert [one["missing_acls"] for one in shown["users"]] == [[]] * 4
+    assert [one["missing_acls"] for one in shown["users"]] == [[]] * len(Role)
     assert {name for one in shown["users"] for name in one["quotas"]} == {
         "producer_byte_rate",
         "consumer_byte_rate",
@@ -56,7 +56,7 @@ def test_passwords_go_to_files_of_their_owner_alone_and_are_not_shown(admin: Adm
     done = headgate("tenant", "create", "acme", "--passwords", "kept", cwd=tmp_path, **admin)
     assert done.returncode == 0, done.stderr
     files = sorted((tmp_path / "kept").iterdir())
-    assert len(files) == 4
+    assert len(files) == len(Role)
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     passwords = {file.name: file.read_text().strip() for file in files}
     assert [one for one in passwords.values() if one in done.stdout + done.stderr] == []
