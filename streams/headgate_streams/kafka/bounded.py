@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -25,6 +26,12 @@ class BoundedCalls:
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._left: Future[Any] | None = None
+        self._left_at_s = 0.0
+
+    @property
+    def late_s(self) -> float:
+        """How long ago the call that is under way was given up on; 0 when none is."""
+        return 0.0 if self._left is None else time.monotonic() - self._left_at_s
 
     def is_free(self, timeout_s: float = 0.0) -> bool:
         """Whether no call is under way; waits up to `timeout_s` for one that was given up on."""
@@ -41,19 +48,29 @@ class BoundedCalls:
         if not self.is_free(timeout_s):
             raise TimeoutError
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            self._start()
         future: Future[_T] = Future()
         self._calls.put((function, future))
         try:
             return future.result(timeout_s)
         except TimeoutError:
-            self._left = future
+            self._left, self._left_at_s = future, time.monotonic()
             raise
+
+    def end_with(self, function: Callable[[], Any]) -> None:
+        """Call `function` once what is under way comes back, if it ever does; nobody waits for it."""
+        if self._thread is None:
+            self._start()
+        self._calls.put((function, Future()))
+        self.close()
 
     def close(self) -> None:
         """Let the thread end once it is free."""
         self._calls.put(None)
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
         while (item := self._calls.get()) is not None:

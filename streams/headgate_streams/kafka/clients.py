@@ -185,6 +185,8 @@ class Troubles:
         self._bootstrap = bootstrap
         self._security = security
         self._newest = ""
+        self.down_since_s: float | None = None
+        """When the client last said that it reaches no broker; None while it has not, or has been seen to."""
         self._refusals: list[KafkaError] = []
         self._refused_from_s = self._refused_to_s = 0.0
 
@@ -194,6 +196,8 @@ class Troubles:
             self._note_refusal(error)
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._newest = error.str()
+        elif self.down_since_s is None:
+            self.down_since_s = time.monotonic()
         client_logger.debug("client: %s", error)
 
     def _note_refusal(self, error: KafkaError) -> None:

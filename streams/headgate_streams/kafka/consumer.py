@@ -45,6 +45,9 @@ _NOBODYS_GROUP: Final = frozenset({KafkaError.GROUP_AUTHORIZATION_FAILED})
 """What a reader need not hear: that it may not join the group which it does not want to join."""
 
 
+_CALLS: Final = "headgate-kafka-calls"
+
+
 class KafkaConsumer:
     """A member of a group. Heartbeats come from the client's own thread; all else from the owner's."""
 
@@ -59,7 +62,7 @@ class KafkaConsumer:
         self._lost: frozenset[TopicPartition] = frozenset()
         self._on_assign: OnAssign | None = None
         self._on_revoke: OnRevoke | None = None
-        self._calls = BoundedCalls("headgate-kafka-calls")
+        self._calls = BoundedCalls(_CALLS)
         self._is_open = True
         self._is_in_callback = False
 
@@ -95,7 +98,11 @@ class KafkaConsumer:
     def poll(self, timeout_s: float, max_records: int = 500) -> list[LogRecord]:
         """Return what is there; assignment callbacks run in here. Nothing comes while a commit is out."""
         if not self._calls.is_free(timeout_s):
+            if (heir := self._held.heir(stuck_s=self._calls.late_s)) is not None:
+                self._give_way_to(heir)
             return []
+        if (heir := self._held.heir()) is not None:
+            self._give_way_to(heir)
         if (refusal := self._troubles.refusal(for_s=ANSWER_S)) is not None:
             raise refusal
         self._renew_when_stale()
@@ -113,9 +120,23 @@ class KafkaConsumer:
             self._tell_revoked(self._owned)
         finally:
             close_in_time(old, self._calls)
-            self._client, self._calls = client, BoundedCalls("headgate-kafka-calls")
+            self._client, self._calls = client, BoundedCalls(_CALLS)
             self._poller = Poller(client)
         self._join()
+
+    def _give_way_to(self, heir: Consumer) -> None:
+        """Go on with another client; the group gives the old one's partitions away when its session ends."""
+        old, calls = self._client, self._calls
+        self._held.client = self._client = heir
+        self._calls, self._poller = BoundedCalls(_CALLS), Poller(heir)
+        calls.end_with(old.close)
+        self._lost = self._owned
+        try:
+            self._tell_revoked(self._owned)
+        finally:
+            self._lost = frozenset()
+        if self._topics:
+            self._join()
 
     def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
         """Commit and wait for the answer.
@@ -209,6 +230,8 @@ class KafkaConsumer:
             self._is_in_callback = False
 
     def _on_assigned(self, client: Consumer, added: list[Any]) -> None:
+        if client is not self._client:
+            return  # one that has given way hands nothing out any more
         names = sorted(TopicPartition(tp.topic, tp.partition) for tp in added)
         with self._callback():
             chosen = self._on_assign(names) if self._on_assign is not None else {}
@@ -219,6 +242,8 @@ class KafkaConsumer:
         self._owned |= frozenset(names)
 
     def _on_revoked(self, client: Consumer, removed: list[Any]) -> None:
+        if client is not self._client:
+            return  # what is this member's now is the other client's
         with self._callback():
             try:
                 self._tell_revoked(TopicPartition(tp.topic, tp.partition) for tp in removed)
@@ -226,6 +251,8 @@ class KafkaConsumer:
                 client.incremental_unassign(removed)
 
     def _on_lost(self, client: Consumer, removed: list[Any]) -> None:
+        if client is not self._client:
+            return
         _logger.warning("group %s: lost %d partitions; joining again", self._group, len(removed))
         self._lost = frozenset(TopicPartition(tp.topic, tp.partition) for tp in removed)
         try:
@@ -273,7 +300,9 @@ class KafkaReader:
         """Return what is there."""
         if (refusal := self._held.troubles.refusal(for_s=ANSWER_S)) is not None:
             raise refusal
-        if self._held.is_stale() and (client := self._held.successor()) is not None:
+        if (heir := self._held.heir()) is not None:
+            self._go_on_with(heir)
+        elif self._held.is_stale() and (client := self._held.successor()) is not None:
             self._go_on_with(client)
         records = self._poller.poll(timeout_s, max_records)
         for record in records:
@@ -281,7 +310,7 @@ class KafkaReader:
         return records
 
     def _go_on_with(self, client: Consumer) -> None:
-        self.close()
+        BoundedCalls(_CALLS).end_with(self._client.close)
         self._held.client = self._client = client
         self._poller = Poller(client, _NOBODYS_GROUP)
         self.assign(self._positions)

@@ -24,6 +24,13 @@ _logger = logging.getLogger(__name__)
 _TRIAL_S: Final = 3.0
 """How long a new client may take to reach a broker; its owner does nothing else meanwhile."""
 
+_LOST_S: Final = 5.0
+"""How long a client that reaches no broker is left to find one by itself."""
+_LOOK_MOST_S: Final = 60.0
+"""The looks at whether another client finds one become this rare, as none does while the brokers are away."""
+_GLANCE_S: Final = 1.5
+"""How long either client may take to find a broker then."""
+
 
 class _Client(Protocol):
     def set_sasl_credentials(self, username: str, password: str) -> None:
@@ -111,6 +118,7 @@ class Held(Generic[_C]):
         self.troubles = Troubles(material.bootstrap, material.security)
         self._password, self._version = material.password, material.tls_version
         self._try_at_s = 0.0
+        self._heir_at_s, self._heir_pause_s = 0.0, _LOST_S
         self.client = self._open()
 
     def _open(self) -> _C:
@@ -144,3 +152,42 @@ class Held(Generic[_C]):
         self._version = version
         _logger.info("the TLS files have changed and are in use")
         return made
+
+    def heir(self, stuck_s: float | None = None) -> _C | None:
+        """Return a client that reaches a broker where this one does not any more; None when all is well.
+
+        A broker that is cut off from its cluster's controllers, as one is that has just started or was
+        stopped for a while, tells of a cluster without brokers. The client then forgets those it knew, and
+        may look for none ever again (librdkafka issue 5301): nothing is read, and a commit never ends.
+        Costs nothing while the client has not said that it reaches nobody. The caller puts the heir in its
+        place, and what was under way is as lost as in a crash.
+
+        Args:
+            stuck_s: How long a call has not come back, for a client that can be asked nothing meanwhile.
+        """
+        now = time.monotonic()
+        since_s = self.troubles.down_since_s if stuck_s is None else now - stuck_s
+        if since_s is None or now < max(since_s + _LOST_S, self._heir_at_s):
+            return None
+        if stuck_s is None and self._finds_brokers(self.client, _GLANCE_S):
+            self._found()
+            return None
+        made = self._open()
+        if not self._finds_brokers(made, _GLANCE_S):
+            self._heir_at_s = time.monotonic() + self._heir_pause_s
+            self._heir_pause_s = min(2 * self._heir_pause_s, _LOOK_MOST_S)
+            return None
+        _logger.warning(
+            "a client of the Kafka library lost all brokers for good; another one takes its place"
+        )
+        self._found()
+        return made
+
+    def _finds_brokers(self, client: _C, within_s: float) -> bool:
+        try:
+            return bool(metadata(client, self.troubles, "to a look for brokers", within_s).brokers)
+        except HeadgateError:
+            return False
+
+    def _found(self) -> None:
+        self.troubles.down_since_s, self._heir_pause_s = None, _LOST_S

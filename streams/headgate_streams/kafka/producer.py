@@ -112,6 +112,12 @@ class KafkaProducer:
 
         So no record can be overtaken or repeated. When there is no such moment for a while, it is made.
         """
+        if (heir := self._held.heir()) is not None:
+            # Whether a broker took what is under way will never be told: it is reported as failed.
+            with _fatal_errors():
+                self._client.purge()
+                self._client.flush(_PATIENCE_S)
+            self._go_on_with(heir)
         if not self._held.is_stale():
             self._stale_since_s = None
             return
@@ -120,8 +126,11 @@ class KafkaProducer:
             with _fatal_errors():
                 self._client.flush(_PATIENCE_S)
         if len(self._client) == 0 and (client := self._held.successor()) is not None:
-            self._held.client = self._client = client
-            self._produce = client.produce
+            self._go_on_with(client)
+
+    def _go_on_with(self, client: Producer) -> None:
+        self._held.client = self._client = client
+        self._produce = client.produce
 
     def close(self) -> None:
         """Flush; the client's threads end with the object."""

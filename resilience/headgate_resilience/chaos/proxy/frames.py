@@ -59,11 +59,29 @@ def number_of(frame: bytes) -> int:
 
 def brokers_in(frame: bytes, version: int) -> list[Address]:
     """Return the brokers that a Metadata response names."""
+    return _brokers(_at_brokers(frame, version), version)
+
+
+def without_brokers(frame: bytes, version: int) -> bytes:
+    """Return the Metadata response of a broker that is cut off from its cluster: it names no broker."""
+    cursor = _at_brokers(frame, version)
+    begin = cursor.at
+    _brokers(cursor, version)
+    nobody = b"\x01" if cursor.is_compact else struct.pack(">i", 0)
+    body = frame[4:begin] + nobody + frame[cursor.at :]
+    return struct.pack(">i", len(body)) + body
+
+
+def _at_brokers(frame: bytes, version: int) -> _Cursor:
     cursor = _Cursor(frame, 8, is_compact=version >= _FLEXIBLE_METADATA)
     if cursor.is_compact:
         cursor.tags()
     if version >= 3:
         cursor.skip(4)  # throttle time
+    return cursor
+
+
+def _brokers(cursor: _Cursor, version: int) -> list[Address]:
     return [cursor.broker(has_rack=version >= 1) for _ in range(cursor.length())]
 
 
@@ -94,10 +112,10 @@ class _Cursor:
     """Reads the fields of a response one after the other."""
 
     def __init__(self, frame: bytes, at: int, *, is_compact: bool) -> None:
-        self._frame, self._at, self.is_compact = frame, at, is_compact
+        self._frame, self.at, self.is_compact = frame, at, is_compact
 
     def skip(self, size: int) -> None:
-        self._at += size
+        self.at += size
 
     def broker(self, *, has_rack: bool) -> Address:
         self.skip(4)  # node id
@@ -119,19 +137,19 @@ class _Cursor:
 
     def _text(self) -> str:
         size = max(self._varint() - 1 if self.is_compact else self._int("h"), 0)
-        text = self._frame[self._at : self._at + size]
+        text = self._frame[self.at : self.at + size]
         self.skip(size)
         return text.decode()
 
     def _int(self, kind: str) -> int:
-        (number,) = struct.unpack_from(f">{kind}", self._frame, self._at)
+        (number,) = struct.unpack_from(f">{kind}", self._frame, self.at)
         self.skip(struct.calcsize(f">{kind}"))
         return int(number)
 
     def _varint(self) -> int:
         number = shift = 0
         while True:
-            byte = self._frame[self._at]
+            byte = self._frame[self.at]
             self.skip(1)
             number |= (byte & 127) << shift
             shift += 7

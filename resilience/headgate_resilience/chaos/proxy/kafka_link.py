@@ -15,6 +15,7 @@ from headgate_resilience.chaos.proxy.frames import (
     number_of,
     read_frame,
     request_of,
+    without_brokers,
 )
 from headgate_resilience.chaos.proxy.link import Link
 from headgate_resilience.chaos.proxy.weather import Dropped, Weather
@@ -56,6 +57,9 @@ class KafkaLink(Link):
                 raise Dropped
             if request is not None and request.kind == METADATA:
                 await self._learn(frame, request.version)
+                if self.weather.is_brokerless:
+                    frame = without_brokers(frame, request.version)
+                    self.weather.spoiled += 1
             client.write(moved(frame, self._places))
             await client.drain()
 

@@ -29,6 +29,8 @@ class Weather:
     """How many of a hundred pieces reset their connection."""
     eaten: frozenset[str] = frozenset()
     """Requests ("produce", "commit", "put") that are passed on, and whose reply is eaten."""
+    is_brokerless: bool = False
+    """Brokers tell of a cluster without brokers, as one does that is cut off from the controllers."""
     answers: str = ""
     """What a blob store answers: "error" a 503 to everything; "truncated", "corrupt" for what is read."""
     meals: int = 0
@@ -40,7 +42,7 @@ class Weather:
     def clear(self) -> None:
         """Heal."""
         self.delay_s = self.resets_of_100 = 0.0
-        self.is_cut_up = self.is_cut_down = self.is_refused = False
+        self.is_cut_up = self.is_cut_down = self.is_refused = self.is_brokerless = False
         self.eaten, self.answers = frozenset(), ""
 
     async def passing(self, *, up: bool) -> None:

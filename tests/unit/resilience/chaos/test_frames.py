@@ -15,6 +15,7 @@ from headgate_resilience.chaos.proxy.frames import (
     number_of,
     read_frame,
     request_of,
+    without_brokers,
 )
 
 
@@ -47,6 +48,19 @@ def test_brokers_of_a_flexible_response_are_found() -> None:
     head = struct.pack(">i", 9) + b"\x00" + struct.pack(">i", 0) + b"\x03"
     body = head + compact("127.0.0.1", 9092) + compact("127.0.0.1", 9093)
     assert brokers_in(framed(body), 12) == [Address("127.0.0.1", 9092), Address("127.0.0.1", 9093)]
+
+
+def test_brokers_are_taken_out_of_an_old_response_and_the_rest_stays() -> None:
+    head, rest = struct.pack(">ii", 9, 0), b"cluster and topics"
+    old = head + struct.pack(">i", 2) + classic("a", 1) + classic("b", 2, b"rack") + rest
+    assert without_brokers(framed(old), 8) == framed(head + struct.pack(">i", 0) + rest)
+
+
+def test_brokers_are_taken_out_of_a_flexible_response_and_the_rest_stays() -> None:
+    head, rest = struct.pack(">i", 9) + b"\x00" + struct.pack(">i", 0), b"cluster and topics"
+    assert without_brokers(framed(head + b"\x02" + compact("a", 1) + rest), 13) == framed(
+        head + b"\x01" + rest
+    )
 
 
 @pytest.mark.parametrize("written", [classic("far.example", 9092), compact("far.example", 9092)])
