@@ -19,6 +19,7 @@ from headgate_guardrails.folding import surroundings
 from headgate_replay.backtest import BacktestInput, backtest_log
 from headgate_replay.verify import VerifyInput, verify_log
 from headgate_streams.codec import headers_of
+from headgate_streams.collector import spare_the_collector
 from headgate_streams.opening import open_blob_store, open_log
 from headgate_streams.port import TopicPartition
 from headgate_streams.ranges import read_range
@@ -59,6 +60,7 @@ def verify(folder: Path, records: int) -> None:
     """Fold it again and compare every output, in one process."""
     settings = _settings(folder)
     log = open_log(settings)
+    spare_the_collector()
     found = verify_log(log, open_blob_store(settings), settings, VerifyInput())
     log.close()
     if found.divergences or found.counts.folded != records:
@@ -70,6 +72,7 @@ def backtest(folder: Path, records: int) -> None:
     settings = _settings(folder)
     log = open_log(settings)
     asked = BacktestInput([("the same", POLICY)])
+    spare_the_collector()
     found = backtest_log(log, open_blob_store(settings), settings, asked)
     log.close()
     if any(found.saved(found.drafts[0])) or found.records != records:

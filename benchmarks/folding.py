@@ -14,13 +14,13 @@ import psutil
 
 from benchmarks.replaying import replay_per_s
 from benchmarks.rules import BEGIN_MS, RULES, STEP_MS, TENANT, Log, graph, policy, policy_record, record_of
-from headgate.command.service import spare_the_collector
 from headgate_guardrails.fold.engine import GuardrailEngine
 from headgate_guardrails.fold.snapshot import Capturing
 from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.shard import LOOK_S, SLICE_S, look
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import execution_pb2
+from headgate_streams.collector import spare_the_collector
 
 MANY = 10_000
 FEW = 100

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.rules import BEGIN_MS, RULES, STEP_MS, Log, policy, policy_record
-from headgate.command.service import spare_the_collector
 from headgate_guardrails.checkpoints import CheckpointStore
 from headgate_guardrails.folding import PartitionFold, surroundings
+from headgate_streams.collector import spare_the_collector
 from headgate_streams.local.database import OFFSET_BITS
 from headgate_streams.opening import open_blob_store, open_log
 from headgate_streams.port import LogRecord, TopicDescription, TopicPartition

@@ -16,8 +16,10 @@ from headgate_graphs.errors import BadRecord, UserError
 from headgate_graphs.ids import is_name
 from headgate_graphs.loading import graph_from_json
 from headgate_graphs.model import AgentGraph
+from headgate_guardrails.fold.own_policy import fault_in
 from headgate_guardrails.fold.quarantine import HoldNeeded, TenantFault
 from headgate_guardrails.folding import surroundings
+from headgate_guardrails.policy import Policy
 from headgate_protos.v1.common_pb2 import Payload
 from headgate_protos.v1.control_pb2 import RaiseBudget
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope, LifetimeStart
@@ -48,6 +50,8 @@ class ForkInput:
     input: Any = None
     has_input: bool = False
     """Whether `input` takes the place of the origin's."""
+    policy: Policy | None = None
+    """For the fork alone, in place of the tenant's of its name."""
     budgets: Sequence[RaiseBudget] = ()
     effects_allowed: Sequence[str] = ()
 
@@ -74,6 +78,10 @@ def fork(client: Client, wanted: ForkInput) -> Forked:
     graph = _graph(client, wanted, history)
     made = fork_of(history, offset, graph, wanted.effects_allowed)
     made.budgets.extend(wanted.budgets)
+    if wanted.policy is not None:
+        made.policy_json = wanted.policy.canonical_json()
+        if fault := fault_in(made.policy_json):
+            raise UserError(f"policy {wanted.policy.name}: {fault}")
     made.changes.extend(_changes(wanted))
     unknown = [one for one in wanted.effects_allowed if one != "*" and one not in graph.nodes]
     if unknown:
@@ -178,6 +186,8 @@ def _changes(wanted: ForkInput) -> list[str]:
         changes.insert(0, f"graph {wanted.graph.metadata.id} {wanted.graph.metadata.version}")
     if wanted.has_input:
         changes.append("another input")
+    if wanted.policy is not None:
+        changes.append(f"policy {wanted.policy.name} {wanted.policy.version}")
     changes += [f"{one.policy}.{one.rule}.{one.metric} = {one.value}" for one in wanted.budgets]
     changes += [f"effects of {'every task' if one == '*' else one}" for one in wanted.effects_allowed]
     return changes

@@ -11,6 +11,7 @@ from headgate_guardrails.checkpoints import CheckpointStore
 from headgate_guardrails.fold.engine import Surroundings
 from headgate_guardrails.fold.evaluator import measures
 from headgate_guardrails.fold.lifetime import Lifetime
+from headgate_guardrails.fold.own_policy import evaluator_of
 from headgate_guardrails.fold.rules import TENANT, Cap, CompiledRule
 from headgate_guardrails.fold.state import PartitionState, Tenant
 from headgate_guardrails.folding import PartitionFold, surroundings
@@ -116,9 +117,10 @@ def fold_to_end(
 
 def standings(tenant: Tenant, lifetime: Lifetime, clock_ms: int) -> Iterator[RuleStanding]:
     """Yield where each rule stands for the lifetime in this state. Pure."""
-    if tenant.evaluator is None:
+    evaluator = evaluator_of(tenant, lifetime)
+    if evaluator is None:
         return
-    for compiled in tenant.evaluator.policies:
+    for compiled in evaluator.policies:
         for rule in compiled.rules:
             own = [cap for cap in compiled.caps if cap.rule is rule]
             for cap in own:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -19,11 +18,10 @@ from headgate.command.place import Place
 from headgate.command.printing import say, say_json
 from headgate.embedding import Service
 from headgate_graphs.errors import Disposition, HeadgateError
+from headgate_streams.collector import spare_the_collector
 
 AGAIN_S = 1.0
 """How long to wait before a log that was lost is tried again."""
-_COLLECT_AFTER = 10_000
-"""Objects made and not dropped before the youngest are looked at; Python's own 700 is less than one batch."""
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -105,15 +103,6 @@ class _Run:
         self._is_announced = True
         show_client_logs()
         _say_ready(self._place, service, self._ready_line)
-
-
-def spare_the_collector() -> None:
-    """Let the garbage collector look at what is new, more rarely, and never again at what is here now.
-
-    A loop makes and drops many objects for each record, and hardly a cycle among them; modules stay.
-    """
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER)
 
 
 def _say_ready(place: Place, service: Service, line: str) -> None:

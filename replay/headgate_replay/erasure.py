@@ -31,29 +31,37 @@ class Sealed:
     """Keys of the sealed blobs."""
     values: int = 0
     """Sealed values, inline ones and blobs."""
+    lifetimes: dict[str, None] = field(default_factory=dict)
+    """Whose values those are: a fork and its origin share a key, as do sub-graphs and who asked for them."""
     plain: int = 0
     """Values that stand in the log, or in a blob, as they are: no key can take them back."""
 
 
 def find_sealed(log: Log, topics: Topics, partitions: int, tenant: str, lifetime_id: str = "") -> Sealed:
-    """Read the tenant's log and return what can be erased of one lifetime and its sub-graphs, or of all.
+    """Read the tenant's log and return what can be erased of one lifetime, or of all.
 
-    A sub-graph is sealed with the key of the lifetime above it, and so is found by it.
+    Whoever shares a key with the lifetime, before it or after it, is found by the key: the log is read twice.
     """
     found = Sealed()
     place = TopicPartition(topics.executions, partition_for(tenant, partitions))
+    for envelope in _envelopes(log, place, tenant):
+        if lifetime_id in ("", envelope.lifetime_id):
+            found.keys.update((key, None) for one in _payloads(envelope) if (key := key_of(one)))
+    for envelope in _envelopes(log, place, tenant):
+        for payload in _payloads(envelope):
+            _note(found, envelope, payload, is_meant=lifetime_id in ("", envelope.lifetime_id))
+    return found
+
+
+def _envelopes(log: Log, place: TopicPartition, tenant: str) -> Iterator[ExecutionEnvelope]:
     first, end = log.offsets([place])[place]
     for record in read_range(log, place, first, end):
         try:
             envelope = decode(record, ExecutionEnvelope)
         except BadRecord:
             continue  # the fold made a dead letter of it
-        if envelope.tenant_id != tenant:
-            continue
-        is_meant = lifetime_id in ("", envelope.lifetime_id)
-        for payload in _payloads(envelope):
-            _note(found, payload, is_meant=is_meant)
-    return found
+        if envelope.tenant_id == tenant:
+            yield envelope
 
 
 def erase(found: Sealed, store: BlobStore, tenant: str, by: str, *, everything: bool) -> None:
@@ -68,10 +76,10 @@ def erase(found: Sealed, store: BlobStore, tenant: str, by: str, *, everything: 
         store.delete(blob)
 
 
-def _note(found: Sealed, payload: Payload, *, is_meant: bool) -> None:
+def _note(found: Sealed, envelope: ExecutionEnvelope, payload: Payload, *, is_meant: bool) -> None:
     key_id = key_of(payload)
-    if key_id and (is_meant or key_id in found.keys):
-        found.keys.setdefault(key_id)
+    if key_id in found.keys:
+        found.lifetimes.setdefault(envelope.lifetime_id)
         found.values += 1
         if payload.blob.uri:
             found.blobs.setdefault(payload.blob.uri)

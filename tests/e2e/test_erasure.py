@@ -127,7 +127,14 @@ def test_on_the_embedded_log_with_files(project: Path, tmp_path: Path) -> None:
     def kept() -> bytes:
         return b"".join(path.read_bytes() for path in sorted(home.rglob("*")) if path.is_file())
 
+    archive = (home / "archive").as_uri()
+    for copying in (("audit", "export", archive), ("catalog", "--once", f"--url=sqlite:///{home / 'sql'}")):
+        assert place.headgate(*copying).code == 0
+    assert (home / "sql").stat().st_size > 0
     is_erased(place, kept)
+    for where in ((), ("--archive", archive)):
+        verified = place.headgate("replay", "verify", "--json", *where)
+        assert (verified.code, verified.json["divergences"]) == (0, []), verified.err
     everything = place.headgate("audit", "erase", "--all", "--yes", "--json")
     assert everything.json["keys"] == 4, "each start has a key of its own, a repeated one too"
     gone = Place(tmp_path).headgate("run", project, "--lifetime", "two", "--json")
@@ -179,6 +186,25 @@ def test_on_kafka_with_minio(
             eventually(lambda process=process: process.has_said("ready"), timeout_s=60)
         seal_and_run(place, project)
         is_erased(place, kept)
+
+
+def test_to_erase_a_fork_is_to_erase_its_origin_which_is_told_and_must_have_ended(
+    project: Path, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, {"HEADGATE_SEAL_VALUES": "true"})
+    assert place.headgate("keys", "data").code == 0
+    assert start(place, project, "one").code == 0
+    assert place.headgate("replay", "fork", "one", "--at", "choose#1", "--as", "again").code == 0
+    living = place.headgate("audit", "erase", "one", "--yes")
+    assert (living.code, "not ended yet" in living.err, "again" in living.err) == (2, True, True), living.err
+    ended = place.headgate("run", project, "--lifetime", "again", "--json")
+    assert ended.json["outcome"] == {"failed": "ValueError"}, ended.err
+    told = place.headgate("audit", "erase", "again")
+    assert "3 lifetimes, which share keys" in told.out, told.out
+    erased = place.headgate("audit", "erase", "again", "--yes", "--json")
+    assert (erased.json["lifetimes"], erased.json["blobs"]) == (3, 1), "the origin and its sub-graph"
+    gone = place.headgate("run", project, "--lifetime", "one", "--json")
+    assert (gone.code, "was erased at" in gone.err) == (1, True), gone.err + gone.out
 
 
 def test_what_was_not_sealed_or_still_runs_is_refused(project: Path, tmp_path: Path) -> None:

@@ -47,10 +47,11 @@ def admit(flow: Flow, work: Work, *, from_queue: bool = False) -> None:
         tenant.waiting.may_move |= _has_room(tenant, lifetime, node)
         return
     next_id = execution_id(tenant.tenant_id, lifetime.lifetime_id, work.node_id, work.iteration, work.attempt)
-    if tenant.evaluator is not None and not tenant.evaluator.surely_admits(
+    evaluator = flow.evaluator
+    if evaluator is not None and not evaluator.surely_admits(
         tenant, lifetime, flow.turn.clock, work.node_id, work.iteration, terms.hold
     ):
-        matches = _asked(flow, work, terms, tenant.evaluator)
+        matches = _asked(flow, work, terms, evaluator)
         if matches:
             flow.control.mention(lifetime, matches, next_id, work.node_id)
             verdict = verdict_of(matches)

@@ -65,12 +65,15 @@ class PolicyEvaluator:
     Windows belong to the tenant's state: `windows_after` makes those that are missing.
     """
 
-    def __init__(self, policies: Sequence[CompiledPolicy]) -> None:
+    def __init__(
+        self, policies: Sequence[CompiledPolicy], windowed: Sequence[CompiledRule] | None = None
+    ) -> None:
+        """Make the policies ready; `windowed`: the rules that the tenant has windows for, if others do."""
         self.policies = tuple(policies)
         rules = [rule for compiled in policies for rule in compiled.rules]
         self.caps = tuple(cap for compiled in policies for cap in compiled.caps)
         as_caps = {cap.rule for cap in self.caps}
-        self.windowed = tuple(rule for rule in rules if rule.window_ms)
+        self.windowed = tuple(rule for rule in rules if rule.window_ms) if windowed is None else windowed
         places = {rule.key: place for place, rule in enumerate(self.windowed)}
         settled = [cap for cap in self.caps if cap.rule.verdict != THROTTLE]
         self._over_at_admission = comparison(self.caps, places, admission=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from headgate_graphs.ids import execution_id
 from headgate_graphs.model import Plan
 from headgate_guardrails.fold.controller import ExecutionController
+from headgate_guardrails.fold.evaluator import PolicyEvaluator
 from headgate_guardrails.fold.lifetime import Lifetime, Work
+from headgate_guardrails.fold.own_policy import evaluator_of
 from headgate_guardrails.fold.state import Tenant
 from headgate_guardrails.fold.turn import Turn
 from headgate_protos.v1 import common_pb2 as pb
@@ -21,6 +23,13 @@ class Flow:
         self.turn = turn
         self.tenant = tenant
         self.lifetime = lifetime
+
+    @property
+    def evaluator(self) -> PolicyEvaluator | None:
+        """What judges the lifetime; None where no policy is in force."""
+        return (
+            self.tenant.evaluator if self.lifetime.fork is None else evaluator_of(self.tenant, self.lifetime)
+        )
 
     @property
     def control(self) -> ExecutionController:

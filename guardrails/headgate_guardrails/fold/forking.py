@@ -13,6 +13,7 @@ from headgate_graphs.model import Plan
 from headgate_guardrails.fold import orders, routing, settlement
 from headgate_guardrails.fold.flow import Flow
 from headgate_guardrails.fold.lifetime import Guard, Lifetime, Work
+from headgate_guardrails.fold.own_policy import fault_in
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, plan_pb2
 
@@ -35,6 +36,8 @@ def take_up(flow: Flow, fork: execution_pb2.LifetimeFork) -> str:
     for one in (*fork.prefix, *fork.stubs):
         if one.WhichOneof("outcome") is None or not 0 <= one.status <= 6:
             raise BadRecord("BAD_COMMAND", "a recorded visit has no outcome, or a status that is unknown")
+    if fork.policy_json and (fault := fault_in(fork.policy_json)):
+        return f"BAD_POLICY: {fault}"
     for order in fork.budgets:
         try:
             key, rule = orders.find_cap(flow.turn, flow.tenant, order)
@@ -44,7 +47,10 @@ def take_up(flow: Flow, fork: execution_pb2.LifetimeFork) -> str:
             return f"BAD_BUDGET: rule {rule.name} caps the tenant: raise it without a lifetime"
         flow.lifetime.budgets[key] = order.value
     kept = execution_pb2.LifetimeFork(
-        origin=fork.origin, stubs=fork.stubs, effects_allowed=fork.effects_allowed
+        origin=fork.origin,
+        stubs=fork.stubs,
+        effects_allowed=fork.effects_allowed,
+        policy_json=fork.policy_json,
     )
     flow.lifetime.fork = Guard(kept)
     return ""
@@ -54,7 +60,10 @@ def below(parent: Lifetime) -> Guard | None:
     """Return what guards a sub-graph: what its parent allows, and no record, for its visits are its own."""
     if parent.fork is None:
         return None
-    return Guard(execution_pb2.LifetimeFork(effects_allowed=parent.fork.message.effects_allowed))
+    message = parent.fork.message
+    return Guard(
+        execution_pb2.LifetimeFork(effects_allowed=message.effects_allowed, policy_json=message.policy_json)
+    )
 
 
 def begin(flow: Flow, fork: execution_pb2.LifetimeFork) -> None:
@@ -124,7 +133,7 @@ def _took(flow: Flow, work: Work, one: execution_pb2.RecordedVisit) -> bool:
     if is_plan != one.HasField("plan_result"):
         return False
     own_id = flow.id_of(work)
-    evaluator = flow.tenant.evaluator
+    evaluator = flow.evaluator
     is_watched = evaluator is not None and bool(evaluator.trail_length)
     if is_plan:
         fault = routing.plan_done(flow, work, own_id, plan_pb2.PlanExecution(result=one.plan_result))

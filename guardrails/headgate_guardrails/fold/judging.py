@@ -16,7 +16,7 @@ from headgate_guardrails.fold.rules import ABORT, PAUSE
 
 def judge(flow: Flow, report: Report, step: Step | None) -> list[Match]:
     """Return the rules that a settled execution breaks, strongest first."""
-    evaluator, lifetime, clock = flow.tenant.evaluator, flow.lifetime, flow.turn.clock
+    evaluator, lifetime, clock = flow.evaluator, flow.lifetime, flow.turn.clock
     if evaluator is None:
         return []
     headers, charge = report.headers, report.charge
@@ -40,7 +40,7 @@ def judge(flow: Flow, report: Report, step: Step | None) -> list[Match]:
 
 def judge_running(flow: Flow, running_id: str, work: Work) -> None:
     """Obey the rules that what runs has already broken by what it holds."""
-    evaluator = flow.tenant.evaluator
+    evaluator = flow.evaluator
     if evaluator is None:
         return
     node = flow.lifetime.terms[work.node_id].node

@@ -5,7 +5,7 @@ Insertion order of every dict is part of the state: it comes from the log and a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from headgate_graphs.progress import GraphOrchestrator, Lineage
 from headgate_guardrails.fold.ledger import Amount, Spend
@@ -13,6 +13,9 @@ from headgate_guardrails.fold.progressing import Step
 from headgate_guardrails.fold.terms import terms_of
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2, task_pb2
+
+if TYPE_CHECKING:
+    from headgate_guardrails.fold.evaluator import PolicyEvaluator
 
 
 class Work(NamedTuple):
@@ -90,13 +93,17 @@ class Join:
 
 
 class Guard:
-    """What guards the external effects of a lifetime that repeats another one's history."""
+    """What is special in a lifetime that repeats another one's history: its effects, and its own policy."""
 
-    __slots__ = ("message", "stubs")
+    __slots__ = ("beside", "evaluator", "message", "stubs")
 
     def __init__(self, message: execution_pb2.LifetimeFork) -> None:
         self.message = message
-        """Its origin, absent below a fork, the stubs and what is allowed; nothing else."""
+        """Its origin, absent below a fork, the stubs, what is allowed, and its own policy; nothing else."""
+        self.evaluator: PolicyEvaluator | None = None
+        """What judges a lifetime that has a policy of its own; made when first asked for."""
+        self.beside: PolicyEvaluator | None = None
+        """The tenant's, as it was when that was made."""
         self.stubs = {(one.visit.node_id, one.visit.iteration): one for one in message.stubs}
         """Recorded results by (task, iteration)."""
 

@@ -50,7 +50,7 @@ def enter(flow: Flow) -> None:
 
 def watch_age(flow: Flow) -> None:
     """Arm the next timer of the rules about wall time."""
-    lifetime, evaluator = flow.lifetime, flow.tenant.evaluator
+    lifetime, evaluator = flow.lifetime, flow.evaluator
     ages = evaluator.wall_times if evaluator is not None else ()
     raised = [value for (_, _, metric), value in lifetime.budgets.items() if metric == "wall_time_ms"]
     dues = [lifetime.started_at + age + 1 for age in sorted({*ages, *raised})]

@@ -109,7 +109,7 @@ def _accept(flow: Flow, flight: InFlight, report: Report) -> None:
     if report.is_doubtful:
         reason = f"USAGE_RANGE: node {work.node_id} reported a usage that cannot be; its hold was charged"
         ending.pause(flow, reason, 0)
-    evaluator = flow.tenant.evaluator
+    evaluator = flow.evaluator
     if evaluator is not None:
         step = tread(flow, work, report.result) if evaluator.trail_length else None
         matches = judging.judge(flow, report, step)
@@ -156,7 +156,7 @@ def tread(flow: Flow, work: Work, result: task_pb2.TaskResult | plan_pb2.PlanRes
     given += [one.result.SerializeToString(deterministic=True) for one in work.upstreams]
     made = result.SerializeToString(deterministic=True)
     step = Step(work.node_id, fingerprint(given), fingerprint([made]), result.success)
-    trail, evaluator = flow.lifetime.trail, flow.tenant.evaluator
+    trail, evaluator = flow.lifetime.trail, flow.evaluator
     trail.append(step)
     del trail[: -evaluator.trail_length if evaluator is not None else None]
     return step

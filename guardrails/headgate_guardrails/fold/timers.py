@@ -128,7 +128,7 @@ def _ring(flow: Flow, kind: int, timer_id: str) -> None:
 
 def _ask_age(flow: Flow) -> None:
     """Ask the rules about wall time, although nothing has happened."""
-    lifetime, evaluator = flow.lifetime, flow.tenant.evaluator
+    lifetime, evaluator = flow.lifetime, flow.evaluator
     routing.watch_age(flow)
     matches = evaluator.at_age(lifetime, flow.turn.clock) if evaluator is not None else []
     obey_rules(flow, matches, "", "")

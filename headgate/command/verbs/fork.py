@@ -43,6 +43,15 @@ def replay_fork(
         str | None,
         typer.Option("--input", metavar="JSON|@FILE|TEXT", help="What the run works on from there on."),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            metavar="FILE",
+            help="Judge the fork by this policy in place of the one of its name; its rules are of scope "
+            "execution or lifetime.",
+        ),
+    ] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option("--budget", metavar="POLICY.RULE.METRIC=VALUE", help="A cap that differs for the fork."),
@@ -64,6 +73,7 @@ def replay_fork(
     from headgate.command.printing import say, say_json
     from headgate.forking import ForkInput, fork
     from headgate_graphs.loading import load_graph
+    from headgate_guardrails.policy import load_policy
 
     where = place.settings()
     with place.client(where) as client:
@@ -78,6 +88,7 @@ def replay_fork(
                 _values(settings or (), model or ()),
                 read_input(input),
                 input is not None,
+                load_policy(policy) if policy is not None else None,
                 [_budget(client, where.tenant, lifetime, one) for one in budget or ()],
                 ["*" if one == "all" else one for one in allow_effects or ()],
             ),
@@ -141,5 +152,6 @@ def add_to(group: typer.Typer) -> None:
         "fork",
         example="""headgate replay fork tour-1 --at review#2
         headgate replay fork tour-1 --at review#2 --model write=gpt-4.1 --budget tour.run-tokens.tokens_used=9
+        headgate replay fork tour-1 --at review#2 --policy draft.yaml
         headgate replay fork order-7 --at 4711 --allow-effects send_mail""",
     )(replay_fork)

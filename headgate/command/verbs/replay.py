@@ -78,6 +78,7 @@ def replay_verify(
     from headgate.client import Client
     from headgate.command.printing import say, say_json
     from headgate_replay.verify import VerifyInput, verify_log
+    from headgate_streams.collector import spare_the_collector
 
     settings = place.settings()
     need_log(settings)
@@ -90,6 +91,7 @@ def replay_verify(
         records_per_s=rate,
     )
     with Client.open(settings) as client, reading_progress(place) as progress:
+        spare_the_collector()
         found = verify_log(client.log, client.blobs, settings, asked, progress)
     if report is not None:
         write_report(report, found.to_json())
@@ -134,6 +136,7 @@ def replay_backtest(
     from headgate_guardrails.policy import load_policy
     from headgate_replay.backtest import BacktestInput, backtest_log
     from headgate_replay.backtest.chart import check_plot, draw
+    from headgate_streams.collector import spare_the_collector
 
     if plot is not None:
         check_plot(plot)
@@ -148,6 +151,7 @@ def replay_backtest(
         records_per_s=rate,
     )
     with Client.open(settings) as client, reading_progress(place) as progress:
+        spare_the_collector()
         found = backtest_log(client.log, client.blobs, settings, asked, progress)
     if plot is not None:
         draw(found, plot)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from typing import Any, Final, TypeVar
 
+from headgate_streams.collector import spare_the_collector
+
 R = TypeVar("R")
 
 _LOOK_S: Final = 0.1
@@ -64,6 +66,7 @@ _stop: Any = None
 def _begin(told: Any, stop: Any) -> None:
     """Remember, in a new process, whom to tell."""
     global _told, _stop
+    spare_the_collector()
     _told, _stop = told, stop
 
 

@@ -166,6 +166,8 @@ class Walk:
         start = envelope.lifetime_start
         if not known and key not in self.known.forks and start.HasField("fork"):
             self.known.forks[key] = start.fork
+            if start.fork.policy_json:
+                self.caps.bring_policy(*key, start.fork.policy_json)
             for order in start.fork.budgets:
                 self.caps.raise_budget(*key, order)
         if known or self.known.outputs.is_partial(View):

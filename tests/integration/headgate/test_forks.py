@@ -69,6 +69,47 @@ def test_a_fork_at_round_k_calls_only_what_comes_after(site: Site) -> None:
     assert "forked from one at offset" in site.command("status", "after-3", "--tenant", ONE)[1]
 
 
+CAPS = """apiVersion: headgate/v1
+kind: GuardrailPolicy
+metadata: {{name: caps, version: {version}}}
+rules:
+  - {{name: runs, scope: lifetime, limit: {{executions: {most}}}, action: abort_lifetime}}
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_fork_is_judged_by_a_policy_of_its_own_and_the_check_knows(site: Site) -> None:
+    (site.home / "graph.yaml").write_text(LOOP)
+    site.client.register_graph(load_graph(site.home).for_tenant(ONE))
+    policies = {}
+    for name, version, most in (("live", 1, 4), ("loose", 2, 50), ("strict", 3, 1)):
+        policies[name] = site.home.parent / f"{name}.yaml"
+        policies[name].write_text(CAPS.format(version=version, most=most))
+    site.workers()
+    with site.gate():
+        site.client.start("rounds", {}, tenant=ONE, lifetime_id="one")
+        assert site.client.wait(ONE, "one", LONG_S).status == "completed"
+        code, _, err = site.command("policy", "apply", str(policies["live"]), "--tenant", ONE)
+        assert code == 0, err
+        said = fork(site, "go#1", "loose", f"--policy={policies['loose']}")
+        assert said["changes"] == ["policy caps 2"]
+        place = ("--tenant", ONE)
+        for name, options in (("strict", [f"--policy={policies['strict']}"]), ("live", [])):
+            code, _, err = site.command(
+                "replay", "fork", "one", "--at=go#1", f"--as={name}", *options, *place
+            )
+            assert code == 0, err
+            assert site.client.wait(ONE, name, LONG_S).status == "aborted"
+    calls = [site.calls[ONE, name, "go"] for name in ("loose", "live", "strict")]
+    assert calls == sorted(calls, reverse=True)
+    assert calls[0] == 3
+    assert calls[2] == 0
+    site.check_said()
+    assert site.command("check")[0] == 0
+    assert site.command("replay", "verify")[0] == 0
+    assert "loose" in site.command("policy", "explain", "loose", *place)[1]
+
+
 @pytest.mark.timeout(60)
 def test_what_cannot_be_forked_is_told_in_one_line(site: Site) -> None:
     site.register(ONE)
@@ -77,6 +118,10 @@ def test_what_cannot_be_forked_is_told_in_one_line(site: Site) -> None:
         site.start(ONE, "one")
         site.complete(ONE, "one")
     place = ("--tenant", ONE)
+    tenants_own = site.home.parent / "policy.yaml"
+    tenants_own.write_text(
+        CAPS.format(version=1, most=1).replace("name: runs, scope: lifetime", "name: all, scope: tenant")
+    )
     for options, words in (
         (("one", "--at", "go#9"), "or one of go#1, turn#1, return#1, arrive#1"),
         (("two", "--at", "go#1"), "no lifetime 'two'"),
@@ -84,6 +129,7 @@ def test_what_cannot_be_forked_is_told_in_one_line(site: Site) -> None:
         (("one", "--at", "go#1", "--set", "go.colour=1"), "colour"),
         (("one", "--at", "go#1", "--model", "go"), "NODE=NAME"),
         (("one", "--at", "go#1", "--budget", "p.r=1"), "POLICY.RULE.METRIC=VALUE"),
+        (("one", "--at", "go#1", f"--policy={tenants_own}"), "rule all is about the tenant"),
         (("one", "--at", "go#1", "--allow-effects", "nobody"), "whose effects to allow"),
         (("one", "--at", "go#1", "--as", "a b"), "not a lifetime id"),
     ):

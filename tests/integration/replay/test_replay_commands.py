@@ -69,6 +69,7 @@ def test_kafka_and_its_archive_have_no_divergence(
     tmp_path: Path,
     said: Any,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = StreamSettings.read(
         kafka=kafka_bootstrap, local=tmp_path, partitions=PARTITIONS, topic_prefix=topic_prefix
@@ -90,6 +91,22 @@ def test_kafka_and_its_archive_have_no_divergence(
     code, archived = said(settings, "--archive", url, "--processes", "2")
     assert (code, archived["divergences"]) == (0, [])
     assert archived["compared"] == whole["compared"]
+    (tmp_path / "live.yaml").write_text(WATCHED.canonical_json())
+    tried = [
+        _backtested(tmp_path / "live.yaml", where, capsys)
+        for where in (["--kafka", kafka_bootstrap], ["--archive", url])
+    ]
+    assert tried[0] == tried[1]
+    assert tried[0]["drafts"][0]["verdicts"] == tried[0]["live"]["verdicts"] != []
+    assert tried[0]["drafts"][0]["saved"] == {"tokens": 0, "cost_nano_usd": 0}
+
+
+def _backtested(draft: Path, where: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Return what a backtest says, but for the time it took."""
+    capsys.readouterr()
+    assert main(["replay", "backtest", f"--policy={draft}", "--json", *where]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return {name: value for name, value in found.items() if name != "cpu_seconds"}
 
 
 def test_one_byte_of_a_control_event_is_found_on_the_embedded_log(

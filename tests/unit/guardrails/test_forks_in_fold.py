@@ -46,6 +46,7 @@ def fork(
     known = history(of, origin)
     given = fork_of(known, offset_of(known, at), graph_, more.pop("allowed", ()))
     given.budgets.extend(more.pop("budgets", ()))
+    given.policy_json = more.pop("policy_json", "")
     start = execution_pb2.LifetimeStart(graph_id="g", input=pb.Payload(json="null"), fork=given)
     start.issued_at.FromMilliseconds(of.clock)
     of.inputs.clear()
@@ -260,3 +261,90 @@ def test_a_history_that_says_nothing_is_a_dead_letter() -> None:
     start.issued_at.FromMilliseconds(run.clock)
     run.envelope("run-2", lifetime_start=start)
     assert run.letters() == ["BAD_COMMAND"]
+
+
+# -- a policy of its own -----------------------------------------------------------------------------------
+
+
+def one_round(run: World, tokens: int = 10) -> None:
+    run.answer("p1", next=["t1"])
+    run.answer("t1", used=pb.ResourceUsage(tokens_used=tokens))
+
+
+@pytest.mark.parametrize("restoring", [False, True])
+def test_a_fork_is_judged_by_the_policy_it_brings_and_nobody_else_is(restoring: bool) -> None:
+    run = world(LOOP, policy(rule("run", limit={"tokens_used": 25})), restoring=restoring)
+    run.start("g")
+    one_round(run)
+    draft = policy(rule("mine", limit={"tokens_used": 60}), version=2)
+    fork(run, "t1#1", LOOP, policy_json=draft.canonical_json())
+    for _ in range(2):
+        one_round(run, tokens=20)
+    assert run.status("run-2") == "RUNNING"  # 40 tokens: the cap of the tenant's policy of that name is 25
+    run.answer("p1", next=["end"])
+    run.start("g", "run-3")
+    for _ in range(2):
+        one_round(run, tokens=20)
+    assert (run.status("run-2"), run.status("run-3")) == ("COMPLETED", "ABORTED")
+    run.refold()
+
+
+def test_a_stricter_policy_of_a_fork_stops_it_and_is_named() -> None:
+    run = world(LOOP, policy(rule("run", limit={"tokens_used": 1_000})))
+    run.start("g")
+    one_round(run)
+    draft = policy(rule("mine", limit={"tokens_used": 15}), version=7)
+    fork(run, "t1#1", LOOP, policy_json=draft.canonical_json())
+    one_round(run)
+    one_round(run)
+    assert run.status("run-2") == "ABORTED"
+    (said,) = run.events()[-1].violations
+    assert (said.policy, said.version, said.rule, said.limit) == ("caps", 7, "mine", 15)
+    run.refold()
+
+
+def test_policies_of_other_names_and_of_the_platform_hold_for_a_fork_as_before() -> None:
+    platform = policy(rule("run", limit={"tokens_used": 15}))
+    run = world(LOOP)
+    run.apply_policy(platform, tenant="*")
+    run.start("g")
+    one_round(run)
+    loose = policy(rule("run", limit={"tokens_used": 1_000}), version=2)
+    fork(run, "t1#1", LOOP, policy_json=loose.canonical_json())
+    one_round(run)
+    one_round(run)
+    assert run.status("run-2") == "ABORTED"
+    run.refold()
+
+
+def test_windows_of_other_policies_are_asked_in_a_fork_with_a_policy() -> None:
+    hourly = policy(rule("hour", scope="tenant", limit={"tokens_used": 35}, window="1h"), name="hourly")
+    run = world(LOOP, policy(rule("tumbling", scope="tenant", limit={"executions": 90}, window="1d")), hourly)
+    run.start("g")
+    one_round(run)
+    fork(run, "t1#1", LOOP, policy_json=policy(rule("mine", limit={"tokens_used": 500})).canonical_json())
+    one_round(run)
+    one_round(run)
+    assert run.status("run-2") == "RUNNING"
+    one_round(run)
+    assert run.status("run-2") == "ABORTED"
+    assert run.events()[-1].violations[0].rule == "hour"
+    run.refold()
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (policy(rule("all", scope="tenant", limit={"tokens_used": 5})).canonical_json(), "about the tenant"),
+        ("{}", "BAD_POLICY"),
+    ],
+)
+def test_a_policy_that_no_fork_may_bring_is_refused(document: str, why: str) -> None:
+    run = world(LOOP)
+    run.start("g")
+    one_round(run)
+    fork(run, "t1#1", LOOP, policy_json=document)
+    assert run.status("run-2") == "REJECTED"
+    assert run.view("run-2").reason.startswith("BAD_POLICY")
+    assert why in run.view("run-2").reason
+    assert run.inputs == []

@@ -93,6 +93,8 @@ class Caps:
         self.clock = 0
         self._caps: dict[str, dict[str, list[Cap]]] = {}
         """Tenant -> book -> its caps."""
+        self._own: dict[tuple[str, str], tuple[str, list[Cap]]] = {}
+        """(tenant, lifetime) -> the book and the caps of a policy that a fork has brought for itself."""
         self._versions: dict[tuple[str, str], int] = {}
         self._raised: dict[tuple[str, str, str, str, str], int] = {}
         """(tenant, lifetime or empty, book, rule, metric) -> the cap as an operator set it."""
@@ -141,6 +143,24 @@ class Caps:
             if tenant in (name, EVERYBODY):
                 self._make_windows(name, sums)
 
+    def bring_policy(self, tenant: str, lifetime: str, document_json: str) -> None:
+        """Let a lifetime, and those below it, be judged by a policy in place of the one of its name."""
+        try:
+            book = str(json.loads(document_json)["metadata"]["name"])
+        except (ValueError, KeyError, TypeError):
+            return  # it is refused
+        self._own[tenant, lifetime] = (book, caps_of(book, document_json))
+
+    def _over(self, life: Life) -> list[Cap]:
+        """Return the caps that a lifetime is held to."""
+        tenant, owner = life.key[0], life
+        while owner.key not in self._own and owner.parent is not None:
+            owner = owner.parent
+        if owner.key not in self._own:
+            return self._of(tenant)
+        book, caps = self._own[owner.key]
+        return [*(cap for cap in self._of(tenant) if cap.book != book), *caps]
+
     def _forget_raises(self, tenant: str, book: str) -> None:
         """Another version is the last word on its caps."""
         concerned = [key for key in self._raised if key[2] == book and tenant in (key[0], EVERYBODY)]
@@ -172,7 +192,7 @@ class Caps:
     def dispatched(self, life: Life, given: Dispatch, where: str) -> None:
         """Check that there was room for a dispatch, its own hold included."""
         tenant = life.key[0]
-        for cap in self._of(tenant):
+        for cap in self._over(life):
             if cap.scope == "lifetime" and cap.metric in _SUMMED:
                 owner: Life | None = life
                 while owner is not None:
