@@ -81,7 +81,7 @@ def run_chaos(wanted: Wanted, tell: Tell, judge: Judge | None = None) -> ChaosRe
     report = ChaosReport(
         command=wanted.command or " ".join(["headgate", *sys.argv[1:]]),
         seed=settings.seed,
-        settings=settings.model_dump(mode="json"),
+        settings=settings.model_dump(mode="json", exclude={"out"}),
         began_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     with ExitStack() as stack:
@@ -335,9 +335,11 @@ def _come_to_rest(stage: Stage, report: ChaosReport, tell: Tell) -> None:
     """End every process, so that what the checker reads stays as it is."""
     tell("ending every process")
     stage.fleet.rest()
-    for _ in range(TRIES_TO_REST):
+    for tried in range(TRIES_TO_REST + 1):
         if not report.is_quiet or _is_all_read(stage):
             return
+        if tried == TRIES_TO_REST:
+            break
         # A gate that ended has left a tick, or a worker a result: one more of each kind reads it.
         some = [stage.fleet.of_kind(kind)[0] for kind in ("gate", "task", "plan")]
         for place in some:

@@ -6,10 +6,11 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 
+from headgate_graphs.errors import BadRecord
 from headgate_protos.v1.execution_pb2 import ExecutionEnvelope
 from headgate_resilience.chaos.faults.fault import fault
 from headgate_resilience.chaos.stage import NotHere, Stage
-from headgate_streams.codec import encode
+from headgate_streams.codec import decode, encode
 from headgate_streams.headers import SCHEMA, TENANT, TYPE
 from headgate_streams.port import Committed, Headers, LogRecord, TopicPartition
 from headgate_streams.ranges import read_range
@@ -135,7 +136,10 @@ def _results(records: Iterable[LogRecord]) -> Iterator[tuple[LogRecord, Executio
     for record in records:
         if dict(record.headers).get(TYPE) != b"ExecutionEnvelope" or record.key == b"*":
             continue
-        envelope = ExecutionEnvelope.FromString(record.value or b"")
+        try:
+            envelope = decode(record, ExecutionEnvelope)
+        except BadRecord:
+            continue  # poison of another fault, with the headers of a good one
         if envelope.WhichOneof("payload") in ("task_execution", "plan_execution"):
             yield record, envelope
 

@@ -123,8 +123,9 @@ def _aside_fault(
     name: str, text: str, id: str = "F19"
 ) -> Callable[[Callable[[Side], str]], Callable[[Side], str]]:
     def register(act: Callable[[Side], str]) -> Callable[[Side], str]:
-        def whole(stage: Stage, _dice: random.Random) -> str:
-            with _aside(stage, f"{id.lower()}-{name}") as side:
+        def whole(stage: Stage, dice: random.Random) -> str:
+            # A long run draws the same fault again: its topics of the time before are still there.
+            with _aside(stage, f"{id.lower()}-{name}-{dice.randrange(1_000_000)}") as side:
                 return act(side)
 
         fault(id, name, text, weight=1, is_alone=True)(whole)
