@@ -25,7 +25,7 @@ class Audit:
     repeated: int = 0
     """Results of an execution that had one already: work that was done twice."""
     loop_ns: Nanos = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """From the end of a task to the begin of the next one, a plan between them."""
+    """From the end of a task to the begin of the next one, less what the plan between them took itself."""
     first_ms: int = 0
     """Append time of the first result."""
     last_ms: int = 0
@@ -71,6 +71,7 @@ class _Tally:
         self._seen: set[str] = set()
         self._found = Audit()
         self._ended_ns: dict[str, int] = {}
+        self._plan_ns: dict[str, int] = {}
         self._loops: list[int] = []
 
     def take(self, value: bytes, timestamp_ms: int) -> None:
@@ -85,11 +86,14 @@ class _Tally:
             found.repeated += 1
             return
         self._seen.add(headers.execution_id)
-        if kind == "task_execution":
-            began_ns, ended_ns = headers.started_at.ToNanoseconds(), headers.ended_at.ToNanoseconds()
+        began_ns, ended_ns = headers.started_at.ToNanoseconds(), headers.ended_at.ToNanoseconds()
+        if kind == "plan_execution":
+            self._plan_ns[headers.lifetime_id] = ended_ns - began_ns
+        else:
             before = self._ended_ns.get(headers.lifetime_id)
             if before is not None and headers.node_id == "work":
-                self._loops.append(max(0, began_ns - before))
+                took_ns = began_ns - before - self._plan_ns.get(headers.lifetime_id, 0)
+                self._loops.append(max(0, took_ns))
             self._ended_ns[headers.lifetime_id] = ended_ns
 
     def audit(self) -> Audit:

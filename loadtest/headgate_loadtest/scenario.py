@@ -30,7 +30,7 @@ class _Part(BaseModel):
 
 
 class StepTime(_Part):
-    """How long a task takes; drawn from the seed, so a repeat draws the same."""
+    """How long a step takes; drawn from the seed, so a repeat draws the same."""
 
     kind: Literal["none", "fixed", "lognormal", "heavy"] = "none"
     """`none` answers at once; `heavy` is a Pareto tail with the median `ms`, capped at 100 times that."""
@@ -68,6 +68,8 @@ class Work(_Part):
     """Whether the tasks have a token limit, so that each run is announced, held and leased."""
     step_time: StepTime = StepTime()
     """How long a task takes."""
+    plan_time: StepTime = StepTime()
+    """How long a plan takes; the planner's loop is measured without it."""
 
 
 class Scenario(_Part):

@@ -26,7 +26,8 @@ def load_graph(scenario: Scenario, tenant: str) -> AgentGraph:
     if work.leased:
         config["limits"] = LIMITS
     names = ["work"] if work.fan_out == 1 else [f"work-{n}" for n in range(1, work.fan_out + 1)]
-    decide = {"params": {"rounds": work.rounds, "next": names}}
+    thinks = {"seed": scenario.seed, **work.plan_time.model_dump()}
+    decide = {"params": {"rounds": work.rounds, "next": names, **thinks}}
     document: dict[str, Any] = {
         "metadata": {"id": f"load-{scenario.digest()}", "version": "1.0.0", "tags": ["load"]},
         "entry": "decide",
@@ -45,7 +46,7 @@ def load_graph(scenario: Scenario, tenant: str) -> AgentGraph:
 def _fan(document: dict[str, Any], names: list[str]) -> None:
     """Let the tasks of a round run at once; join them, and take one more task back to the begin."""
     document["tasks"].append({"id": "again", "type": "load_pass"})
-    join = {"join": {"strategy": "all"}, "params": {"rounds": 10**9, "next": ["again"]}}
+    join = {"join": {"strategy": "all"}, "params": {"rounds": 10**9, "next": ["again"], "kind": "none"}}
     document["plans"].append({"id": "gather", "type": "load_decide", "config": join})
     for name in names:
         document["edges"].append({"from": "decide", "to": name, "type": "parallel"})

@@ -14,8 +14,11 @@ from headgate_workers.results import Decision
 
 @plan("load_decide")
 async def decide(ctx: PlanContext) -> Decision:
-    """Go round once more, until the rounds are over."""
+    """Wait as long as the plan takes, then go round once more, until the rounds are over."""
     params = ctx.params
+    wait_ms = step_ms(params, ctx.execution_id)
+    if wait_ms > 0:
+        await asyncio.sleep(wait_ms / 1000)
     return Decision(next=["end"] if ctx.iteration > params["rounds"] else params["next"])
 
 

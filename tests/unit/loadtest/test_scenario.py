@@ -88,4 +88,13 @@ def test_step_times_come_from_the_seed_and_have_the_median(kind: str) -> None:
 def test_runs_that_shall_be_alive_at_once_outlast_their_arrivals() -> None:
     scenario = alive_at_once(Scenario(), 10_000)
     assert scenario.rate * scenario.duration_ms / 1000 == pytest.approx(10_000)
-    assert scenario.work.rounds * scenario.work.step_time.ms >= scenario.duration_ms + 10_000
+    work = scenario.work
+    assert (work.step_time.ms, work.plan_time.ms) == (5_000, 5_000)
+    assert work.rounds * (work.step_time.ms + work.plan_time.ms) >= scenario.duration_ms + 10_000
+
+
+def test_a_scenario_that_says_how_long_a_step_takes_is_heard() -> None:
+    given = altered(Scenario(), work={"step_time": {"kind": "lognormal", "ms": 2_000.0}})
+    work = alive_at_once(given, 100).work
+    assert (work.step_time.kind, work.plan_time.kind) == ("lognormal", "none")
+    assert work.rounds * 2_000 >= 24_000
