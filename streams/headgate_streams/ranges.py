@@ -39,9 +39,12 @@ def read_ranges(
         heard = time.monotonic()
         while ends:
             records = reader.poll(_POLL_S, _BATCH_RECORDS)
+            place, end = None, 0
             for record in records:
-                place = TopicPartition(record.topic, record.partition)
-                end = ends.get(place, 0)
+                # Most often it is of the partition of the one before: nothing is made or looked up then.
+                if place is None or record.partition != place.partition or record.topic != place.topic:
+                    place = TopicPartition(record.topic, record.partition)
+                    end = ends.get(place, 0)
                 if record.offset < end:
                     yield record
                 if record.offset >= end - 1:
