@@ -46,7 +46,7 @@ def load_graph(scenario: Scenario, tenant: str) -> AgentGraph:
 def _fan(document: dict[str, Any], names: list[str]) -> None:
     """Let the tasks of a round run at once; join them, and take one more task back to the begin."""
     document["tasks"].append({"id": "again", "type": "load_pass"})
-    join = {"join": {"strategy": "all"}, "params": {"rounds": 10**9, "next": ["again"], "kind": "none"}}
+    join = {"join": {"strategy": "all"}, "params": {"rounds": 10**9, "next": ["again"]}}
     document["plans"].append({"id": "gather", "type": "load_decide", "config": join})
     for name in names:
         document["edges"].append({"from": "decide", "to": name, "type": "parallel"})

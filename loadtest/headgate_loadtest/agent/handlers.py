@@ -16,7 +16,7 @@ from headgate_workers.results import Decision
 async def decide(ctx: PlanContext) -> Decision:
     """Wait as long as the plan takes, then go round once more, until the rounds are over."""
     params = ctx.params
-    wait_ms = step_ms(params, ctx.execution_id)
+    wait_ms = step_ms(params, ctx.execution_id) if "kind" in params else 0.0
     if wait_ms > 0:
         await asyncio.sleep(wait_ms / 1000)
     return Decision(next=["end"] if ctx.iteration > params["rounds"] else params["next"])
