@@ -162,7 +162,13 @@ class CatalogUnavailable(HeadgateError):
 
 
 class DeliveryFailed(HeadgateError):
-    """An append was refused, or its fate is unknown."""
+    """An append was refused."""
+
+
+class DeliveryUnknown(DeliveryFailed):
+    """Nobody will tell whether an append was taken: what was not committed is done again."""
+
+    disposition = Disposition.RETRY
 
 
 class PartitionLost(HeadgateError):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from headgate_graphs.errors import DeliveryFailed
+from headgate_graphs.errors import DeliveryFailed, DeliveryUnknown
 from headgate_streams.kafka.clients import ANSWER_S, PRODUCER, kafka_error, meaning
 from headgate_streams.kafka.material import Held, Material
 from headgate_streams.port import Delivery, Headers, OnDelivery
@@ -18,6 +18,11 @@ from headgate_streams.port import Delivery, Headers, OnDelivery
 _CLOSE_S: Final = 30.0
 _PATIENCE_S: Final = 2.0
 """How long a new client waits for the old one to have nothing under way, before that is waited for."""
+
+_UNTOLD: Final = frozenset(
+    {KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._TIMED_OUT}
+)
+"""The broker did not answer in time, or the client was given up with the record under way."""
 
 
 class KafkaProducer:
@@ -167,7 +172,8 @@ def _fatal_errors() -> Iterator[None]:
 
 
 def _failure(topic: str, partition: int, error: KafkaError) -> DeliveryFailed:
-    return DeliveryFailed(f"{topic}[{partition}]: {error.str()} ({error.name()})")
+    kind = DeliveryUnknown if error.code() in _UNTOLD else DeliveryFailed
+    return kind(f"{topic}[{partition}]: {error.str()} ({error.name()})")
 
 
 def _report(on_delivery: OnDelivery, error: KafkaError | None, message: Message) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from headgate_graphs.errors import LogUnavailable
+from headgate_graphs.errors import Disposition, LogUnavailable
 from headgate_streams.kafka.bounded import BoundedCalls
 from headgate_streams.kafka.material import Held, Material
+from headgate_streams.kafka.producer import _failure
 
 NOBODY = KafkaError(KafkaError._ALL_BROKERS_DOWN)
 
@@ -134,3 +135,18 @@ def test_what_ends_the_calls_waits_for_the_one_under_way() -> None:
     assert not over.wait(0.1)
     done.set()
     assert over.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("code", "again"),
+    [
+        (KafkaError._MSG_TIMED_OUT, True),
+        (KafkaError._PURGE_INFLIGHT, True),
+        (KafkaError.MSG_SIZE_TOO_LARGE, False),
+        (KafkaError._UNKNOWN_TOPIC, False),
+    ],
+)
+def test_an_append_of_which_nobody_tells_is_done_again_by_a_new_service(code: int, again: bool) -> None:
+    failed = _failure("t", 3, KafkaError(code))
+    assert (failed.disposition is Disposition.RETRY) is again
+    assert str(failed).startswith("t[3]: ")
