@@ -222,9 +222,7 @@ class KafkaLog:
         with self._lock:
             if self._held is None:
                 self._held = Held(AdminClient, SHARED, self._reading)
-            elif (client := self._held.heir()) is not None or (
-                self._held.is_stale() and (client := self._held.successor()) is not None
-            ):
+            elif (client := self._held.replacement()) is not None:
                 self._before, self._held.client = self._held.client, client
             return self._held
 

@@ -300,9 +300,7 @@ class KafkaReader:
         """Return what is there."""
         if (refusal := self._held.troubles.refusal(for_s=ANSWER_S)) is not None:
             raise refusal
-        if (heir := self._held.heir()) is not None:
-            self._go_on_with(heir)
-        elif self._held.is_stale() and (client := self._held.successor()) is not None:
+        if (client := self._held.replacement()) is not None:
             self._go_on_with(client)
         records = self._poller.poll(timeout_s, max_records)
         for record in records:

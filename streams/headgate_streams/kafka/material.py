@@ -153,6 +153,16 @@ class Held(Generic[_C]):
         _logger.info("the TLS files have changed and are in use")
         return made
 
+    def replacement(self) -> _C | None:
+        """Return the client to go on with, be it an heir or a successor; None to stay with this one.
+
+        For who may change at any moment. The caller puts it in the old one's place.
+        """
+        heir = self.heir()
+        if heir is None and self.is_stale():
+            return self.successor()
+        return heir
+
     def heir(self, stuck_s: float | None = None) -> _C | None:
         """Return a client that reaches a broker where this one does not any more; None when all is well.
 
