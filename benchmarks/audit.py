@@ -1,8 +1,9 @@
 """`make bench-audit`: what `replay verify` and `replay backtest` cost, and their memory as the log grows.
 
-The log is that of `benchmarks.rules` with what a gate says of it, on disk. So many lifetimes are alive in it
-however long it is, so what the fold holds is the same and what grows is the log. The draft of the backtest is
-the policy in force: one fold as it was, one under the draft.
+The log is that of `benchmarks.rules` with what a gate says of it, on disk. Each day as many lifetimes begin,
+of the same length, and end; a day later the gate has forgotten them. So what the fold holds is the same
+however long the log is, and what grows is the log. The draft of the backtest is the policy in force: one fold
+as it was, one under the draft.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from headgate_streams.port import TopicPartition
 from headgate_streams.ranges import read_range
 from headgate_streams.settings import StreamSettings
 
-LIFETIMES_ALIVE = 50
+RUNS, ROUNDS = 50, 20
+"""Of a day."""
 PER_ROUND = 3
 """Records of one round of a lifetime's loop; the log is cut at N."""
-POLICY = policy(*RULES[:-1])
-"""Without the cap on iterations, which a long log would break."""
+POLICY = policy(*RULES)
 
 
 def fill(folder: Path, records: int) -> None:
     """Make the log, and what a gate says of each of its records."""
-    settings, rounds = _settings(folder), records // (LIFETIMES_ALIVE * PER_ROUND) + 1
-    write(settings, [policy_record(POLICY), *Log(LIFETIMES_ALIVE, rounds).records][:records])
+    settings, days = _settings(folder), records // (RUNS * ROUNDS * PER_ROUND) + 1
+    write(settings, [policy_record(POLICY), *Log(RUNS, ROUNDS, days).records][:records])
     log, topics = open_log(settings), settings.topics()
     log.create_topics(topics.descriptions(1))
     names = {

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.rules import BEGIN_MS, RULES, STEP_MS, Log, policy, policy_record
+from benchmarks.rules import RULES, Log, policy, policy_record
 from headgate_guardrails.checkpoints import CheckpointStore
 from headgate_guardrails.folding import PartitionFold, surroundings
 from headgate_streams.collector import spare_the_collector
-from headgate_streams.local.database import OFFSET_BITS
 from headgate_streams.opening import open_blob_store, open_log
 from headgate_streams.port import LogRecord, TopicDescription, TopicPartition
 from headgate_streams.ranges import read_range
@@ -48,8 +47,9 @@ def write(settings: StreamSettings, records: list[LogRecord]) -> None:
     producer.close()
     log.close()
     with sqlite3.connect(settings.local / "log.sqlite3") as file:
-        offset = f"(id & {(1 << OFFSET_BITS) - 1})"
-        file.execute(f"UPDATE records SET timestamp_ms = {BEGIN_MS} + {offset} * {STEP_MS}")  # noqa: S608
+        (first,) = file.execute("SELECT min(id) FROM records").fetchone()
+        times = ((record.timestamp_ms, first + offset) for offset, record in enumerate(records))
+        file.executemany("UPDATE records SET timestamp_ms = ? WHERE id = ?", times)
     file.close()
 
 

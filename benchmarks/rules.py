@@ -36,6 +36,7 @@ TENANT = "acme"
 BEGIN_MS = 1_700_000_000_000
 STEP_MS = 37
 """Log time between two records: some 1,600 records a minute, so that windows do move on."""
+DAY_MS = 86_400_000
 RULES: list[dict[str, Any]] = [
     {"name": "run-tokens", "scope": "lifetime", "limit": {"tokens_used": 10**9}, "action": "abort_lifetime"},
     {"name": "run-dollars", "scope": "lifetime", "limit": {"cost_usd": 1000}, "action": "pause_lifetime"},
@@ -112,11 +113,15 @@ def graph(rounds: int) -> AgentGraph:
 
 
 class Log:
-    """Records, made by folding each as soon as it is there and answering what that dispatches."""
+    """Records, made by folding each as soon as it is there and answering what that dispatches.
 
-    def __init__(self, lifetimes: int, rounds: int) -> None:
+    Each day so many lifetimes begin, go their rounds and end.
+    """
+
+    def __init__(self, lifetimes: int, rounds: int, days: int = 1) -> None:
         self.records: list[LogRecord] = []
         self.rounds = rounds
+        self._idle_ms = 0
         self.engine = GuardrailEngine(PartitionState(0, 1))
         loop = graph(rounds)
         meta = loop.metadata
@@ -124,20 +129,22 @@ class Log:
             graph_id=meta.id, version=meta.version, definition_json=loop.canonical_json()
         )
         self._append("", graph_registered=registered)
-        todo: list[Any] = []
-        for number in range(lifetimes):
-            start = execution_pb2.LifetimeStart(graph_id="loop", input=pb.Payload(json='{"n": 1}'))
-            start.issued_at.FromMilliseconds(BEGIN_MS)
-            todo += self._append(f"run-{number}", lifetime_start=start)
-        while todo:  # in turn, as it is when many lifetimes are under way
-            todo += self._answer(todo.pop(0))
+        for day in range(days):
+            self._idle_ms = day * DAY_MS
+            todo: list[Any] = []
+            for number in range(day * lifetimes, (day + 1) * lifetimes):
+                start = execution_pb2.LifetimeStart(graph_id="loop", input=pb.Payload(json='{"n": 1}'))
+                start.issued_at.FromMilliseconds(BEGIN_MS + self._idle_ms)
+                todo += self._append(f"run-{number}", lifetime_start=start)
+            while todo:  # in turn, as it is when many lifetimes are under way
+                todo += self._answer(todo.pop(0))
 
     def _append(self, lifetime_id: str, **payload: Any) -> list[Any]:
         outputs = self._fold(lifetime_id, **payload)
         return [output.message for output in outputs if output.topic.endswith("inputs")]
 
     def _fold(self, lifetime_id: str, **payload: Any) -> list[Output]:
-        record = record_of(lifetime_id, len(self.records), **payload)
+        record = record_of(lifetime_id, len(self.records), self._idle_ms, **payload)
         self.records.append(record)
         return self.engine.apply(record)
 
@@ -167,13 +174,14 @@ class Log:
         return self._append(headers.lifetime_id, task_execution=execution)
 
 
-def record_of(lifetime_id: str, offset: int, **payload: Any) -> LogRecord:
-    """Return a record of the log."""
+def record_of(lifetime_id: str, offset: int, idle_ms: int = 0, **payload: Any) -> LogRecord:
+    """Return a record of the log; `idle_ms` is for how long in all nothing came before it."""
     envelope = execution_pb2.ExecutionEnvelope(
         envelope_id=f"e{offset}", tenant_id=TENANT, lifetime_id=lifetime_id, **payload
     )
     value, headers = encode(envelope, TENANT)
-    return LogRecord("executions", 0, offset, BEGIN_MS + offset * STEP_MS, TENANT.encode(), value, headers)
+    timestamp_ms = BEGIN_MS + idle_ms + offset * STEP_MS
+    return LogRecord("executions", 0, offset, timestamp_ms, TENANT.encode(), value, headers)
 
 
 def policy_record(rules: Policy) -> LogRecord:
