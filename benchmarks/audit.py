@@ -87,4 +87,4 @@ def _settings(folder: Path) -> StreamSettings:
 STEPS = {FILL: fill, "verify": verify, "backtest": backtest}
 
 if __name__ == "__main__":
-    run("benchmarks.audit", __doc__, STEPS, 5_000)
+    run("benchmarks.audit", __doc__, STEPS, 40_000)

@@ -19,8 +19,8 @@ from headgate_streams.ranges import STALL_S
 
 _ENOUGH: Final = 500
 """Records of one partition at hand, from which on no more of it need be asked for."""
-_MOST: Final = 20_000
-"""Records of all partitions at hand, from which on only those are read of which there is less than enough."""
+_MOST: Final = 1_000
+"""For each partition; from so many at hand in all, only those are read of which there is less than enough."""
 _POLL_S: Final = 0.2
 
 
@@ -80,7 +80,7 @@ class Strands:
     def _fill(self, strand: Strand) -> bool:
         heard = time.monotonic()
         while not strand.at_hand and strand.position < strand.end:
-            if strand.place not in self._assigned or self.at_hand > _MOST:
+            if strand.place not in self._assigned or self.at_hand > _MOST * len(self._strands):
                 self._assign()
             if self._poll():
                 heard = time.monotonic()

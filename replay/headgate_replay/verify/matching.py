@@ -23,7 +23,7 @@ from headgate_streams.codec import headers_of
 from headgate_streams.headers import SCHEMA, TENANT, TYPE
 from headgate_streams.port import LogRecord, TopicPartition
 
-_RECENT: Final = 20_000
+_RECENT: Final = 5_000
 """Outputs (at least) whose repeats are compared; gates repeat what they said since their last commit."""
 _OURS: Final = frozenset({TYPE, SCHEMA, TENANT})
 """Headers that are part of an output; others may differ, as those of tracing do."""
