@@ -5,6 +5,8 @@ ARG PYTHON=python:3.13-slim
 FROM ${PYTHON} AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# What compiles the fold; the last image has the machine code only.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY constraints.txt .
 RUN pip wheel --wheel-dir /wheels -c constraints.txt pytest
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
@@ -18,6 +20,9 @@ COPY replay replay
 COPY resilience resilience
 COPY loadtest loadtest
 COPY headgate headgate
+RUN python -m venv /compile \
+    && /compile/bin/pip install -c constraints.txt -e '.[llm,catalog,compile]' \
+    && /compile/bin/python hatch_build.py --compile
 RUN pip wheel --wheel-dir /wheels -c constraints.txt '.[llm,catalog]'
 
 FROM ${PYTHON} AS headgate

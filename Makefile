@@ -22,7 +22,8 @@ KILLS ?= 200
 SEED ?= 4711
 
 .PHONY: help setup demo test test-unit check fmt lock install-deps proto-gen proto-lint proto-check proto-clean \
-	kafka-up kafka-down s3-up s3-down docs bench bench-audit bench-full bench-rules bench-catalog chaos-long clean
+	kafka-up kafka-down s3-up s3-down docs bench bench-audit bench-full bench-rules bench-catalog chaos-long \
+	compiled interpreted clean
 
 ##@ Start
 help: ## Show this
@@ -81,6 +82,13 @@ proto-clean: ## Remove the generated classes
 	find protos -name '*_pb2.py' -delete -o -name '*_pb2.pyi' -delete
 	@rm -f $(VENV)/.protos
 
+##@ Compile
+compiled: setup ## Compile the fold in place: the same decisions in nearly half the time (needs a C compiler)
+	@$(BIN)/python hatch_build.py --compile
+
+interpreted: setup ## Go back to the fold as it is written, as after every change of it
+	@$(BIN)/python hatch_build.py --no-compile
+
 ##@ Servers
 kafka-up: ## Start Kafka on KAFKA_PORT (9092); its data live in .build/kafka
 	@$(SERVERS) kafka-up --port $(KAFKA_PORT)
@@ -123,10 +131,11 @@ install-deps: setup $(BUF) ## Fetch everything ahead: Python packages, buf, Kafk
 
 lock: setup ## Write the versions that .venv has into constraints.txt
 	@{ echo "# Written by 'make lock'. Versions alone: where packages come from is the machine's affair."; \
-	$(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' | grep -v '^headgate=='; } > constraints.tmp
+	$(BIN)/pip freeze --all --exclude-editable --exclude pip | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' | grep -v '^headgate=='; } > constraints.tmp
 	@mv constraints.tmp constraints.txt
 
 clean: kafka-down s3-down proto-clean ## Remove what was built here (not the cache of Kafka and MinIO)
+	find guardrails -name '*.so' -delete
 	rm -rf $(VENV) .build .headgate build dist node_modules .pytest_cache .mypy_cache .ruff_cache \
 		.hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -136,7 +145,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt hatch_build.py
 	@[ -n "$(PYTHON)" ] || { echo "Headgate needs Python 3.11 or newer (say which: make PYTHON=...)" >&2; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@echo "installing Headgate and what it needs into $(VENV) …"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,llm,proof,catalog]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,compile,llm,proof,catalog]'
 	@touch $@ $(VENV)/.protos
 
 $(VENV)/.protos: $(VENV)/.installed $(PROTO_SOURCES)

@@ -301,7 +301,7 @@ def main() -> int:
             print(f"bench: {error}", file=sys.stderr)
             return 1
         print("\n".join(table_lines(bench.figures)))
-        print(f"\nmeasured in {time.monotonic() - begin:.0f} s")
+        print(f"\nmeasured in {time.monotonic() - begin:.0f} s, the fold {machine()['fold']}")
         for name_, why in bench.failures.items():
             print(f"not measured: {name_}: {why}")
         if given.full or given.out:

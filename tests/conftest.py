@@ -12,10 +12,13 @@ from typing import NoReturn
 import pytest
 
 from deploy.servers.cache import ServerUnavailable
+from hatch_build import FOLD, compiled
+from headgate_guardrails.folding import IS_COMPILED
 from tests import real_servers
 from tests.real_servers import PostgresServer, S3Server
 
-CHAOS = Path(__file__).parent / "resilience"
+ROOT = Path(__file__).parents[1]
+CHAOS = ROOT / "tests" / "resilience"
 SERVERS = {
     "kafka_bootstrap": "kafka",
     "secured_kafka": "kafka",
@@ -37,10 +40,24 @@ def pytest_configure(config: pytest.Config) -> None:
         real_servers.begin_run()
 
 
+def pytest_report_header() -> str:
+    """Say which fold is tested."""
+    return f"fold: {'compiled, see `make interpreted`' if IS_COMPILED else 'interpreted'}"
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what this run started."""
     if not hasattr(config, "workerinput"):
         real_servers.end_run()
+
+
+def pytest_sessionstart() -> None:
+    """Python takes a compiled module even when its source has changed since: then nothing would be tested."""
+    made = max((library.stat().st_mtime for library in compiled(ROOT)), default=None)
+    if made is not None and any(
+        path.stat().st_mtime > made for path in (ROOT / "guardrails" / FOLD).glob("*.py")
+    ):
+        pytest.exit("the fold has changed since it was compiled: `make compiled`, or `make interpreted`", 2)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,6 +7,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import pytest
+
+from headgate_guardrails.folding import IS_COMPILED
+
+needs_source = pytest.mark.skipif(
+    IS_COMPILED, reason="changes the fold while it runs, and a compiled one cannot be: `make interpreted`"
+)
+
 T = TypeVar("T")
 
 

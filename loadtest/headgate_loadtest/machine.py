@@ -10,6 +10,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from headgate_guardrails.folding import IS_COMPILED
+
 
 def machine() -> dict[str, str]:
     """Return what a reader needs to know about where a figure was taken."""
@@ -19,6 +21,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "load before": load,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "fold": "compiled" if IS_COMPILED else "interpreted",
         "commit": _commit(),
         "command": " ".join(["headgate", *sys.argv[1:]]),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.tree import PACKAGES, ROOT, product_modules
+from tests.support import needs_source
 
 DOORS: dict[str, str | tuple[str, ...]] = {
     "confluent_kafka": ("streams/headgate_streams/kafka", "loadtest/headgate_loadtest/bare/"),
@@ -71,6 +72,7 @@ def test_every_package_says_that_it_is_typed() -> None:
     assert [package for package in PACKAGES if not (package / "py.typed").exists()] == []
 
 
+@needs_source
 def test_any_module_of_the_fold_may_be_imported_first() -> None:
     """Its verbs know each other, so an import by name can come back to a module that has only begun."""
     program = """

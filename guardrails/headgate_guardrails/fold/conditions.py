@@ -91,7 +91,7 @@ def compile_rule(text: str) -> RuleCondition:
     condition = _ENVIRONMENT.compile(rewritten)
     words = set(_WORD.findall(_TEXT.sub("", rewritten)))
     needs = tuple(sorted(words & _VARIABLES.keys()))
-    measured = any(word in (*MEASURES, "success") for word in needs)
+    measured = any(word in MEASURES or word == "success" for word in needs)
     aggregated = any(word.endswith("_") for word in needs)
     return RuleCondition(
         text,

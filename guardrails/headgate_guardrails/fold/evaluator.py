@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headgate_graphs.conditions import ConditionFailed
+from headgate_graphs.model import AgentGraph, Plan, Task
 from headgate_guardrails.fold.ledger import Amount, Charge, Spend
 from headgate_guardrails.fold.progressing import Step, stuck
 from headgate_guardrails.fold.rules import (
@@ -28,7 +29,6 @@ from headgate_guardrails.fold.windows import Window, Windows
 from headgate_protos.v1 import control_pb2
 
 if TYPE_CHECKING:
-    from headgate_graphs.model import AgentGraph, Plan, Task
     from headgate_guardrails.fold.lifetime import Lifetime
     from headgate_guardrails.fold.state import Tenant
     from headgate_guardrails.policy import NameList

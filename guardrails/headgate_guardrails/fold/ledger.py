@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from headgate_protos.v1 import common_pb2 as pb
 
@@ -78,7 +78,7 @@ class Spend:
         "tokens",
     )
 
-    FIELDS = (
+    FIELDS: ClassVar = (
         "executions",
         "tokens",
         "cost",

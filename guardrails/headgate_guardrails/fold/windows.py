@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Mapping, Sequence
 from math import inf
+from typing import ClassVar
 
 from headgate_guardrails.fold.ledger import Spend
 
@@ -16,7 +17,7 @@ class Window:
 
     __slots__ = ("buckets", "index", "length_ms", "part_ms", "sliding", "spend", "until")
 
-    PARTS = 60
+    PARTS: ClassVar = 60
     """Parts of a sliding window: it forgets in steps of a sixtieth of its length."""
 
     def __init__(self, length_ms: int, sliding: bool) -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from headgate_guardrails.fold.definitions import orchestrate
+from tests.support import needs_source
 from tests.unit.guardrails.properties.lives import Violation
 from tests.unit.guardrails.properties.mutations import MUTATIONS, TORN_CAPTURES, Mutation
 from tests.unit.guardrails.properties.traffic import Traffic, run_world
@@ -96,6 +97,7 @@ def test_a_capture_in_slices_while_records_are_folded_is_the_state_at_which_it_w
     assert world.between.slices >= 5
 
 
+@needs_source
 @pytest.mark.parametrize("mutation", [*MUTATIONS, *TORN_CAPTURES], ids=lambda mutation: mutation.__name__)
 def test_the_oracle_sees_a_deliberate_bug(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation(monkeypatch)

@@ -20,6 +20,7 @@ from headgate_streams.port import TopicPartition
 from headgate_streams.ranges import read_range
 from headgate_streams.settings import MEMORY, StreamSettings
 from headgate_streams.topics import Topics
+from tests.support import needs_source
 from tests.unit.guardrails.graphs_for_tests import LOOP
 
 TOPICS = Topics("headgate")
@@ -164,6 +165,7 @@ def test_before_logic_2_a_fault_stops_the_gate(bug: pytest.MonkeyPatch) -> None:
         log.run(log.fold(committed=0))
 
 
+@needs_source
 def test_a_fault_that_is_no_tenants_stops_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Partition()
     log.append("*", tick=execution_pb2.Tick())

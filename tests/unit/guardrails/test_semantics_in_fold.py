@@ -11,6 +11,7 @@ from headgate_graphs.model import AgentGraph
 from headgate_guardrails.fold import admission
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2, execution_pb2
+from tests.support import needs_source
 from tests.unit.guardrails.graphs_for_tests import LINE, LOOP, PAID, graph, policy, rule
 from tests.unit.guardrails.world import World, usage
 
@@ -398,6 +399,7 @@ def test_room_is_shared_turn_by_turn_and_given_as_it_becomes_free() -> None:
     world.refold()
 
 
+@needs_source
 def test_a_long_line_costs_no_more_than_a_short_one() -> None:
     world = crowd({"max_in_flight": 1}, restoring=False)
     for i in range(1_000):

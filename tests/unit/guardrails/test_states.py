@@ -14,6 +14,7 @@ from headgate_guardrails.fold.lifetime import Lifetime
 from headgate_guardrails.fold.terms import LEASE_MS, START_WITHIN_MS
 from headgate_protos.v1 import common_pb2 as pb
 from headgate_protos.v1 import control_pb2
+from tests.support import needs_source
 from tests.unit.guardrails.graphs_for_tests import LINE, PAID, graph, policy, rule
 from tests.unit.guardrails.watching import Watch, Watched, word
 from tests.unit.guardrails.world import usage
@@ -167,6 +168,7 @@ def changes(table: tuple[states.Transition, ...]) -> set[tuple[str, str]]:
     return {(one.source, one.target) for one in table}
 
 
+@needs_source
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 def test_the_fold_goes_no_way_that_the_tables_do_not_show(
     scene: Callable[[Watch], None], monkeypatch: pytest.MonkeyPatch
@@ -178,6 +180,7 @@ def test_the_fold_goes_no_way_that_the_tables_do_not_show(
     assert watch.executions <= changes(states.EXECUTION)
 
 
+@needs_source
 def test_the_fold_goes_every_way_that_the_tables_show(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch(monkeypatch)
     for scene in SCENES:

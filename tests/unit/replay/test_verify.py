@@ -20,6 +20,7 @@ from headgate_replay.verify import Divergence, VerifyInput, VerifyReport, verify
 from headgate_streams.blobs import MemoryBlobStore
 from headgate_streams.port import LogRecord
 from headgate_streams.settings import StreamSettings
+from tests.support import needs_source
 from tests.unit.guardrails.properties.mutations import (
     MUTATIONS,
     Mutation,
@@ -292,6 +293,7 @@ def test_a_tenant_is_looked_at_alone() -> None:
 # -- another logic ---------------------------------------------------------------------------------------
 
 
+@needs_source
 @pytest.mark.parametrize("mutation", FOLDED, ids=lambda mutation: mutation.__name__)
 def test_a_changed_logic_is_named_where_it_first_decides_otherwise(mutation: Mutation) -> None:
     for seed in range(MOST_WORLDS):
@@ -335,6 +337,7 @@ def _said(log: list[LogRecord]) -> list[bytes]:
     return said
 
 
+@needs_source
 def test_a_fold_that_fails_is_named() -> None:
     story = warned()
 
