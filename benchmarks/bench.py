@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -287,6 +288,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     begin = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is stopped
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as name:
         scratch = Path(name)
         try:

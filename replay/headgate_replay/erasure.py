@@ -40,15 +40,19 @@ class Sealed:
 def find_sealed(log: Log, topics: Topics, partitions: int, tenant: str, lifetime_id: str = "") -> Sealed:
     """Read the tenant's log and return what can be erased of one lifetime, or of all.
 
-    Whoever shares a key with the lifetime, before it or after it, is found by the key: the log is read twice.
+    Whoever shares a key with a lifetime, before it or after it, is found by the key: for one, the log is read
+    twice.
     """
     found = Sealed()
     place = TopicPartition(topics.executions, partition_for(tenant, partitions))
-    for envelope in _envelopes(log, place, tenant):
-        if lifetime_id in ("", envelope.lifetime_id):
-            found.keys.update((key, None) for one in _payloads(envelope) if (key := key_of(one)))
+    if lifetime_id:
+        for envelope in _envelopes(log, place, tenant):
+            if envelope.lifetime_id == lifetime_id:
+                found.keys.update((key, None) for one in _payloads(envelope) if (key := key_of(one)))
     for envelope in _envelopes(log, place, tenant):
         for payload in _payloads(envelope):
+            if not lifetime_id and (key := key_of(payload)):
+                found.keys.setdefault(key)
             _note(found, envelope, payload, is_meant=lifetime_id in ("", envelope.lifetime_id))
     return found
 

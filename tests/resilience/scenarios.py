@@ -53,6 +53,7 @@ def everything_else() -> Iterator[list[Fault]]:
         "F6-gate-up F6-worker-both",
         "F6-gate-both F6-worker-down",
         "F6-everybody",
+        "F6-brokerless",
         "F7-produce-gate F7-produce-worker",
         "F7-commit-gate F7-commit-worker F7-put",
         "F9-twice F9-replay",

@@ -11,6 +11,7 @@ from headgate_resilience.chaos.stage import NotHere, Stage
 
 WORKERS = ("task", "plan")
 EAT_S = 8.0
+RESET_S = 0.5
 BROKEN_S = (5.0, 14.0)
 """Shorter and longer than a session of 6 s."""
 
@@ -76,6 +77,27 @@ def flaky_links(stage: Stage, _dice: random.Random) -> str:
     for weather in links:
         weather.clear()
     return f"{len(links)} links for {EAT_S:.0f} s"
+
+
+@fault(
+    "F6",
+    "brokerless",
+    "Every connection is reset, and who comes back is told of a cluster without brokers.",
+    needs=(NETWORK,),
+)
+def hide_brokers(stage: Stage, _dice: random.Random) -> str:
+    """Answer for a while as a broker does that is cut off from the controllers."""
+    links = _kafka_links(stage)
+    before = sum(weather.spoiled for weather in links)
+    for weather in links:
+        weather.is_brokerless, weather.resets_of_100 = True, 100.0
+    stage.hold(RESET_S)
+    for weather in links:
+        weather.resets_of_100 = 0.0
+    stage.hold(EAT_S)
+    for weather in links:
+        weather.clear()
+    return f"{sum(weather.spoiled for weather in links) - before} answers on {len(links)} links"
 
 
 def _eat(what: str, *kinds: str) -> Act:
