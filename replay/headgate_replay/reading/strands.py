@@ -107,8 +107,10 @@ class Strands:
             if not self._step_over():
                 raise
             return 1
+        strand: Strand | None = None
         for record in records:
-            strand = self._strands[TopicPartition(record.topic, record.partition)]
+            if strand is None or (record.topic, record.partition) != strand.place:
+                strand = self._strands[TopicPartition(record.topic, record.partition)]
             if strand.position <= record.offset:
                 strand.position = record.offset + 1
                 if record.offset < strand.end:

@@ -109,7 +109,8 @@ class Group:
             only,
         )
         self._folded = 0
-        self._names: dict[tuple[str, str], str] = {}
+        self._places: dict[tuple[str, str], list[TopicPartition]] = {}
+        """Partitions in which outputs are, by their kind and queue."""
 
     def _output(self, place: TopicPartition, kind: type[Any], beginning: int) -> OutputStrand:
         strand = self._strands[place]
@@ -182,12 +183,12 @@ class Group:
 
     def _place_of(self, output: Output) -> TopicPartition:
         kind = output.topic
-        name = self._names.get((kind, output.queue)) or self._name(kind, output.queue)
+        places = self._places.get((kind, output.queue)) or self._places_of(kind, output.queue)
         if kind in (TASK_INPUTS, PLAN_INPUTS):
-            return TopicPartition(name, spread(output.key, self._installation.partitions))
-        return TopicPartition(name, partition_for(output.tenant_id, self._installation.partitions))
+            return places[spread(output.key, len(places))]
+        return places[partition_for(output.tenant_id, len(places))]
 
-    def _name(self, kind: str, queue: str) -> str:
+    def _places_of(self, kind: str, queue: str) -> list[TopicPartition]:
         topics = self._installation.topics
         name = {
             TASK_INPUTS: topics.task_inputs(queue),
@@ -196,5 +197,6 @@ class Group:
             LIFETIMES: topics.lifetimes,
             DEAD_LETTERS: topics.dead_letters,
         }[kind]
-        self._names[kind, queue] = name
-        return name
+        places = [TopicPartition(name, number) for number in range(self._installation.partitions)]
+        self._places[kind, queue] = places
+        return places

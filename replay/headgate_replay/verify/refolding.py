@@ -13,6 +13,7 @@ from headgate_guardrails.fold.snapshot import Known, capture, seal
 from headgate_guardrails.fold.state import PartitionState
 from headgate_guardrails.fold.turn import Output
 from headgate_guardrails.planting import engine_of
+from headgate_guardrails.shard import look
 from headgate_protos.v1.state_pb2 import CheckpointPointer
 from headgate_replay.reading.installation import Installation
 from headgate_streams.codec import decode
@@ -80,6 +81,8 @@ class Refold:
         told = self._digests.get(self.state.next_offset)
         if told is None:
             return ""
+        for _ in look(self.state):  # those that are idle are written once, not for each checkpoint
+            pass
         sealed = seal(capture(self.state, self._known))
         self._known = sealed.known
         self.compared += 1
