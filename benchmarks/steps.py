@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from headgate_guardrails.folding import IS_COMPILED
+from headgate_guardrails.folding import FOLD
 
 Step = Callable[[Path, int], None]
 """Does one thing in a folder, with so many records."""
@@ -33,7 +33,7 @@ def run(module: str, about: str | None, steps: Mapping[str, Step], records: int)
     if given.step:
         _measured(steps[given.step], given.folder, given.records)
         return
-    print("the fold is", "compiled" if IS_COMPILED else "interpreted: `make compiled`")
+    print("the fold is", FOLD)
     print(f"{'step':8} {'records':>9} {'records/s of CPU':>17} {'peak RSS':>10} {'of it begun with':>17}")
     for size in (given.records, 4 * given.records):
         with tempfile.TemporaryDirectory() as scratch:

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 IS_COMPILED: Final = Path(engine.__file__).suffix != ".py"
 """Whether the fold is machine code (`make compiled`): the same decisions in nearly half the time."""
+FOLD: Final = "compiled" if IS_COMPILED else "interpreted"
+"""The same in a word, for people."""
 MAX_HOLDS = 1_000
 """Tenants of one partition that may be held; a bug that hurts more of them hurts everybody."""
 _TAG = ExecutionEnvelope.TENANT_QUARANTINED_FIELD_NUMBER << 3 | 2

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from headgate_guardrails.folding import IS_COMPILED
+from headgate_guardrails.folding import FOLD
 
 
 def machine() -> dict[str, str]:
@@ -21,7 +21,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "load before": load,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "fold": "compiled" if IS_COMPILED else "interpreted",
+        "fold": FOLD,
         "commit": _commit(),
         "command": " ".join(["headgate", *sys.argv[1:]]),
     }

@@ -17,7 +17,7 @@ from hatch_build import compile_fold, compiled
 ROOT = Path(__file__).parents[3]
 WORLDS, STEPS = 30, 200
 FOLDED = f"""
-import hashlib, json, random
+import hashlib, json
 from headgate_guardrails.fold.snapshot import digest
 from headgate_guardrails.folding import IS_COMPILED
 from tests.unit.guardrails.test_fold_properties import world_of

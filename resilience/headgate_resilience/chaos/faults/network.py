@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from headgate_resilience.chaos.faults.fault import NETWORK, S3, Act, fault
 from headgate_resilience.chaos.proxy.network import Network
@@ -53,12 +55,10 @@ for _name, _up, _down, _text in (
 def cut_everybody(stage: Stage, dice: random.Random) -> str:
     """Cut every link to Kafka."""
     seconds = dice.uniform(*BROKEN_S)
-    links = _kafka_links(stage)
-    for weather in links:
-        weather.is_cut_up = weather.is_cut_down = True
-    stage.hold(seconds)
-    for weather in links:
-        weather.clear()
+    with _every_link(stage) as links:
+        for weather in links:
+            weather.is_cut_up = weather.is_cut_down = True
+        stage.hold(seconds)
     return f"{seconds:.0f} s"
 
 
@@ -70,12 +70,10 @@ def cut_everybody(stage: Stage, dice: random.Random) -> str:
 )
 def flaky_links(stage: Stage, _dice: random.Random) -> str:
     """Delay everything by 20 ms and reset now and then."""
-    links = _kafka_links(stage)
-    for weather in links:
-        weather.delay_s, weather.resets_of_100 = 0.02, 0.2
-    stage.hold(EAT_S)
-    for weather in links:
-        weather.clear()
+    with _every_link(stage) as links:
+        for weather in links:
+            weather.delay_s, weather.resets_of_100 = 0.02, 0.2
+        stage.hold(EAT_S)
     return f"{len(links)} links for {EAT_S:.0f} s"
 
 
@@ -87,16 +85,14 @@ def flaky_links(stage: Stage, _dice: random.Random) -> str:
 )
 def hide_brokers(stage: Stage, _dice: random.Random) -> str:
     """Answer for a while as a broker does that is cut off from the controllers."""
-    links = _kafka_links(stage)
-    before = sum(weather.spoiled for weather in links)
-    for weather in links:
-        weather.is_brokerless, weather.resets_of_100 = True, 100.0
-    stage.hold(RESET_S)
-    for weather in links:
-        weather.resets_of_100 = 0.0
-    stage.hold(EAT_S)
-    for weather in links:
-        weather.clear()
+    with _every_link(stage) as links:
+        before = sum(weather.spoiled for weather in links)
+        for weather in links:
+            weather.is_brokerless, weather.resets_of_100 = True, 100.0
+        stage.hold(RESET_S)
+        for weather in links:
+            weather.resets_of_100 = 0.0
+        stage.hold(EAT_S)
     return f"{sum(weather.spoiled for weather in links) - before} answers on {len(links)} links"
 
 
@@ -139,5 +135,10 @@ def eat_puts(stage: Stage, _dice: random.Random) -> str:
     return f"{_eaten(stage, weather, 'put', weather.meals)} replies"
 
 
-def _kafka_links(stage: Stage) -> list[Weather]:
-    return [weather for name, weather in network_of(stage).weather.items() if name != "blobs"]
+@contextmanager
+def _every_link(stage: Stage) -> Iterator[list[Weather]]:
+    """Give the weather of every link to Kafka; it is clear again at the end."""
+    links = [weather for name, weather in network_of(stage).weather.items() if name != "blobs"]
+    yield links
+    for weather in links:
+        weather.clear()
